@@ -1,0 +1,49 @@
+"""Normalisation over an elastic number of channels."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class ElasticBatchNorm2d(nn.BatchNorm2d):
+    """Batch normalisation of the leading channels, as many as the input has.
+
+    The running statistics are shared by all sub-networks, so they fit none of them well: extracted sub-networks
+    are recalibrated before use (`objectives.calibration`).
+
+    Attributes:
+        active_features: Number of leading channels that `extract` takes.
+    """
+
+    def __init__(self, num_features: int) -> None:
+        super().__init__(num_features)
+        self.active_features = num_features
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise (N, C, H, W) with the leading C of the parameters and statistics."""
+        n = x.shape[1]
+        mean, var = self.running_mean, self.running_var
+        if self.training and self.num_batches_tracked is not None:
+            self.num_batches_tracked.add_(1)
+        return F.batch_norm(
+            x,
+            None if mean is None else mean[:n],
+            None if var is None else var[:n],
+            self.weight[:n],
+            self.bias[:n],
+            self.training,
+            0.1 if self.momentum is None else self.momentum,
+            self.eps,
+        )
+
+    def extract(self) -> nn.BatchNorm2d:
+        """Return the active part as a plain layer."""
+        n = self.active_features
+        norm = nn.BatchNorm2d(n, eps=self.eps, momentum=self.momentum)
+        with torch.no_grad():
+            for key, tensor in norm.state_dict().items():
+                source = self.state_dict()[key]
+                tensor.copy_(source[:n] if source.ndim else source)
+        return norm

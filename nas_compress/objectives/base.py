@@ -1,0 +1,78 @@
+"""What an objective is: a named quantity of a sub-network, measured or computed, in its natural unit."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nas_compress.space import Architecture
+
+if TYPE_CHECKING:
+    from torch import nn
+
+Direction = Literal["maximize", "minimize"]
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One measured or computed value.
+
+    Attributes:
+        value: In the objective's unit.
+        spread: Its uncertainty in the same unit (what kind, the objective documents); None if it is exact.
+        provenance: How this very value came about (number of runs, of images, ...).
+    """
+
+    value: float
+    spread: float | None = None
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Objective(ABC):
+    """A quantity to maximize or minimize, in natural units: signs flip inside `search/` alone.
+
+    Attributes:
+        name: The name in configs, archives and results (`"acc"`).
+        direction: `"maximize"` or `"minimize"`.
+        unit: Unit of the value (`"%"`, `"ms"`), empty for counts.
+        column: Header of the column in results tables.
+    """
+
+    name: str
+    direction: ClassVar[Direction]
+    unit: ClassVar[str]
+    column: ClassVar[str]
+
+    @abstractmethod
+    def measure(self, subnet: nn.Module, architecture: Architecture) -> Measurement:
+        """Measure an extracted, recalibrated sub-network in evaluation mode.
+
+        Raises:
+            EvaluationError: This sub-network has no value (a NaN, a failed export); the search records that and
+                goes on.
+        """
+
+    def context(self) -> dict[str, Any]:
+        """Return everything besides the architecture that the value depends on, as plain JSON data.
+
+        Data and its split, backend, hardware, threads, batch, precision: two measurements are comparable
+        exactly when their contexts are equal.
+        """
+        return {}
+
+
+class AnalyticObjective(Objective):
+    """A quantity that follows from the architecture alone: computed exactly, never predicted."""
+
+    @abstractmethod
+    def compute(self, architectures: Sequence[Architecture]) -> NDArray[np.float64]:
+        """Return the values of canonical architectures, shape (n,)."""
+
+    def measure(self, subnet: nn.Module | None, architecture: Architecture) -> Measurement:
+        """Return the computed value; the sub-network is not looked at."""
+        return Measurement(float(self.compute([architecture])[0]))

@@ -1,0 +1,78 @@
+"""One point of a search space, in the published form `{'ks': (7, 3, ...), 'e': (...), 'd': (...)}`."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable, Iterator, Mapping
+
+from nas_compress.errors import ArchitectureError
+
+Value = int | float
+
+
+class Architecture(Mapping[str, tuple[Value, ...]]):
+    """A frozen, hashable mapping from elastic dimensions to their values.
+
+    Two architectures are equal when they hold the same values, whatever the order of the dimensions. An
+    architecture is not tied to a space: `SearchSpace.validate` and `SearchSpace.canonicalize` do that.
+
+    Args:
+        values: The values per dimension. Scalars stand for tuples of one; dimensions given as `None` are left
+            out (published OFA tables carry `'wid': None`).
+    """
+
+    __slots__ = ("_hash", "_values")
+
+    def __init__(self, values: Mapping[str, Iterable[Value] | Value | None]) -> None:
+        self._values = {
+            name: (value,) if isinstance(value, (int, float)) else tuple(value)
+            for name, value in values.items()
+            if value is not None
+        }
+        self._hash = hash(frozenset(self._values.items()))
+
+    @classmethod
+    def parse(cls, text: str) -> Architecture:
+        """Read an architecture from a Python or JSON dictionary, as published CSV files carry it.
+
+        Raises:
+            ArchitectureError: The text is not a dictionary of numbers.
+        """
+        try:
+            values = ast.literal_eval(text.replace("null", "None"))
+        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError) as error:
+            raise ArchitectureError(f"not an architecture: {text[:120]!r} (want {{'ks': [...], ...}})") from error
+        if not isinstance(values, dict) or not all(_is_gene_row(row) for row in values.values()):
+            raise ArchitectureError(f"not an architecture: {text[:120]!r} (want lists of numbers by dimension)")
+        return cls(values)
+
+    def to_dict(self) -> dict[str, list[Value]]:
+        """Return plain lists, for JSON, YAML and published tables."""
+        return {name: list(values) for name, values in self._values.items()}
+
+    def __getitem__(self, name: str) -> tuple[Value, ...]:
+        return self._values[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __eq__(self, other: object) -> bool:
+        return self._values == other._values if isinstance(other, Architecture) else NotImplemented
+
+    def __str__(self) -> str:
+        return str(self.to_dict())
+
+    def __repr__(self) -> str:
+        return f"Architecture({self.to_dict()})"
+
+
+def _is_gene_row(row: object) -> bool:
+    """Return whether a parsed value is a number, a list of numbers, or nothing."""
+    values = row if isinstance(row, (list, tuple)) else [0 if row is None else row]
+    return all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values)

@@ -1,0 +1,236 @@
+"""The set of architectures of a super-network: sampling, canonical form, exact size, encoding, features."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
+from math import prod
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nas_compress.errors import ArchitectureError, ConfigError, suggest
+from nas_compress.space.architecture import Architecture, Value
+from nas_compress.space.dimension import Condition, Dimension
+
+INACTIVE: Value = 0
+"""Stands in an inactive gene of a canonical architecture, as in published tables."""
+
+IntMatrix = NDArray[np.int64]
+FloatMatrix = NDArray[np.float64]
+
+
+class SearchSpace:
+    """Elastic dimensions, and which of their genes are inactive when.
+
+    Genes are numbered dimension after dimension. An encoded architecture is a row of choice indices; inactive
+    genes are encoded as index 0 and read `INACTIVE` in the canonical architecture, so that architectures that
+    differ in unused genes alone are one.
+
+    Args:
+        name: Name of the space, for messages and records.
+        dimensions: The elastic dimensions.
+        conditions: Which genes depend on which others.
+    """
+
+    def __init__(self, name: str, dimensions: Sequence[Dimension], conditions: Iterable[Condition] = ()) -> None:
+        self.name = name
+        self.dimensions = tuple(dimensions)
+        self.conditions = tuple(conditions)
+        self._offsets = dict(
+            zip((d.name for d in self.dimensions), np.cumsum([0, *(d.slots for d in self.dimensions)]), strict=False)
+        )
+        self._choices = [np.asarray(values) for d in self.dimensions for values in d.choices]
+        self._controllers = {self._index(c.gene): (self._index(c.controller), c.at_least) for c in self.conditions}
+        self._order = self._activation_order()
+
+    # -- genes ---------------------------------------------------------------------------------------------
+
+    @cached_property
+    def gene_names(self) -> tuple[str, ...]:
+        """Names of all genes, `"ks[0]"` and so on."""
+        return tuple(f"{d.name}[{slot}]" for d in self.dimensions for slot in range(d.slots))
+
+    @cached_property
+    def cardinalities(self) -> IntMatrix:
+        """Number of legal values of each gene, shape (genes,)."""
+        return np.array([len(c) for c in self._choices], dtype=np.int64)
+
+    def _index(self, gene: tuple[str, int]) -> int:
+        return int(self._offsets[gene[0]]) + gene[1]
+
+    def _activation_order(self) -> list[int]:
+        """Return the conditional genes, controllers before what they control."""
+        depth: dict[int, int] = {}
+
+        def level(gene: int, seen: tuple[int, ...] = ()) -> int:
+            if gene in seen:
+                raise ConfigError(f"space {self.name!r}: the conditions of {self.gene_names[gene]} form a cycle")
+            if gene not in self._controllers:
+                return 0
+            if gene not in depth:
+                depth[gene] = 1 + level(self._controllers[gene][0], (*seen, gene))
+            return depth[gene]
+
+        return sorted(self._controllers, key=level)
+
+    def active(self, encoded: IntMatrix) -> NDArray[np.bool_]:
+        """Return which genes are used, shape (n, genes), for encoded architectures of that shape."""
+        mask = np.ones(encoded.shape, dtype=bool)
+        for gene in self._order:
+            controller, at_least = self._controllers[gene]
+            mask[:, gene] = mask[:, controller] & (self._choices[controller][encoded[:, controller]] >= at_least)
+        return mask
+
+    def size(self) -> int:
+        """Return the exact number of distinct sub-networks (genotypes that differ in unused genes are one)."""
+        governed: dict[int, list[int]] = {}
+        for gene, (controller, _) in self._controllers.items():
+            governed.setdefault(controller, []).append(gene)
+
+        def count(gene: int) -> int:
+            children = governed.get(gene, [])
+            return sum(
+                prod(count(child) for child in children if value >= self._controllers[child][1])
+                for value in self._choices[gene].tolist()
+            )
+
+        return prod(count(gene) for gene in range(len(self._choices)) if gene not in self._controllers)
+
+    # -- architectures -------------------------------------------------------------------------------------
+
+    def validate(self, architecture: Architecture) -> None:
+        """Raise `ArchitectureError`, naming the gene, its value and the legal ones, unless it fits this space.
+
+        Inactive genes may hold anything numeric: published tables fill them with zeros or with leftovers.
+        """
+        self.encode([architecture])
+
+    def canonicalize(self, architecture: Architecture) -> Architecture:
+        """Return the one form shared by all architectures that describe the same sub-network."""
+        return self.decode(self.encode([architecture]))[0]
+
+    def encode(self, architectures: Sequence[Architecture]) -> IntMatrix:
+        """Return choice indices, shape (n, genes); inactive genes are 0.
+
+        Raises:
+            ArchitectureError: An architecture does not fit the space.
+        """
+        encoded = np.zeros((len(architectures), len(self._choices)), dtype=np.int64)
+        for row, architecture in enumerate(architectures):
+            self._check_shape(architecture)
+            values = [v for d in self.dimensions for v in architecture[d.name]]
+            for gene in self._roots_first:
+                if self._is_active(gene, encoded[row]):
+                    encoded[row, gene] = self._choice_index(gene, values[gene])
+        return encoded
+
+    @cached_property
+    def _roots_first(self) -> list[int]:
+        return [g for g in range(len(self._choices)) if g not in self._controllers] + self._order
+
+    def _is_active(self, gene: int, row: IntMatrix) -> bool:
+        while gene in self._controllers:
+            controller, at_least = self._controllers[gene]
+            if self._choices[controller][row[controller]] < at_least:
+                return False
+            gene = controller
+        return True
+
+    def _check_shape(self, architecture: Architecture) -> None:
+        names = [d.name for d in self.dimensions]
+        for name in architecture:
+            if name not in names:
+                raise ArchitectureError(
+                    f"space {self.name!r} has no dimension {name!r}{suggest(name, names)}; it has {', '.join(names)}"
+                )
+        for d in self.dimensions:
+            if d.name not in architecture:
+                raise ArchitectureError(f"the architecture lacks {d.name!r}, which space {self.name!r} needs")
+            if len(architecture[d.name]) != d.slots:
+                raise ArchitectureError(
+                    f"{d.name} has {len(architecture[d.name])} values, space {self.name!r} wants {d.slots}"
+                )
+
+    def _choice_index(self, gene: int, value: Value) -> int:
+        choices = self._choices[gene].tolist()
+        try:
+            index: int = choices.index(value)
+        except ValueError:
+            legal = ", ".join(map(str, choices))
+            raise ArchitectureError(f"{self.gene_names[gene]} = {value!r} is not legal; allowed: {legal}") from None
+        return index
+
+    def decode(self, encoded: IntMatrix) -> list[Architecture]:
+        """Return the canonical architectures of choice indices of shape (n, genes)."""
+        mask = self.active(encoded)
+        architectures = []
+        for row, used in zip(encoded, mask, strict=True):
+            values = [c[i].item() if on else INACTIVE for c, i, on in zip(self._choices, row, used, strict=True)]
+            architectures.append(self._from_values(values))
+        return architectures
+
+    def _from_values(self, values: Sequence[Value]) -> Architecture:
+        return Architecture(
+            {d.name: values[(start := int(self._offsets[d.name])) : start + d.slots] for d in self.dimensions}
+        )
+
+    def sample(self, rng: np.random.Generator, n: int) -> list[Architecture]:
+        """Return `n` canonical architectures, every gene drawn uniformly (repeats are possible)."""
+        return self.decode(rng.integers(0, self.cardinalities, size=(n, len(self._choices))))
+
+    def smallest(self) -> Architecture:
+        """Return the architecture with every gene at its lowest value."""
+        return self.decode(np.zeros((1, len(self._choices)), dtype=np.int64))[0]
+
+    def largest(self) -> Architecture:
+        """Return the architecture with every gene at its highest value."""
+        return self.decode((self.cardinalities - 1)[None, :])[0]
+
+    def features(self, architectures: Sequence[Architecture]) -> FloatMatrix:
+        """Return predictor features, shape (n, f): an ordinal part, then a one-hot part, inactive genes all 0.
+
+        The ordinal part holds each gene's rank scaled to (0, 1]; genes with one legal value are left out.
+        """
+        encoded = self.encode(architectures)
+        active = self.active(encoded)
+        free = np.flatnonzero(self.cardinalities > 1)
+        ordinal = (encoded[:, free] + 1) / self.cardinalities[free] * active[:, free]
+        one_hot = [(encoded[:, [g]] == np.arange(self.cardinalities[g])) & active[:, [g]] for g in free]
+        return np.hstack([ordinal, *one_hot]).astype(np.float64)
+
+    def restrict(self, allowed: Mapping[str, Iterable[Value] | Value], name: str | None = None) -> SearchSpace:
+        """Return the part of this space in which the named genes take the given values alone.
+
+        Args:
+            allowed: Values by dimension (`"ks"`, for all its genes) or by gene (`"ks[3]"`).
+            name: Name of the new space.
+
+        Raises:
+            ConfigError: A key or a value that the space does not have.
+        """
+        choices = {d.name: list(d.choices) for d in self.dimensions}
+        for key, wanted in allowed.items():
+            values = {wanted} if isinstance(wanted, (int, float)) else set(wanted)
+            dimension, _, slot = key.partition("[")
+            if dimension not in choices or (slot and key not in self.gene_names):
+                known = [*choices, *self.gene_names]
+                raise ConfigError(f"space {self.name!r} has no gene {key!r}{suggest(key, known)}")
+            for i in [int(slot[:-1])] if slot else range(len(choices[dimension])):
+                full = self._choices[self._index((dimension, i))].tolist()
+                if not values or not values <= set(full):
+                    raise ConfigError(f"{dimension}[{i}]: {sorted(values)} is not a part of the legal values {full}")
+                choices[dimension][i] = tuple(v for v in choices[dimension][i] if v in values)
+        dimensions = [Dimension(d.name, tuple(choices[d.name])) for d in self.dimensions]
+        return SearchSpace(name or f"{self.name} (restricted)", dimensions, self.conditions)
+
+    def describe(self) -> dict[str, object]:
+        """Return the space as plain data: what a record of a search must hold to recognise it."""
+        return {
+            "name": self.name,
+            "dimensions": {d.name: [list(c) for c in d.choices] for d in self.dimensions},
+            "conditions": [[list(c.gene), list(c.controller), c.at_least] for c in self.conditions],
+        }
+
+    def __repr__(self) -> str:
+        return f"SearchSpace({self.name!r}, {len(self._choices)} genes, {self.size():.3g} sub-networks)"

@@ -1,0 +1,123 @@
+"""What a super-network is: shared weights, a space, and two ways to use one point of it."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from nas_compress.space import Architecture, SearchSpace
+
+
+class Supernet(nn.Module, ABC):
+    """A network whose sub-networks share its weights.
+
+    Attributes:
+        name: The registered name, or one of the user's.
+        space: The architectures it contains.
+    """
+
+    name: str
+    space: SearchSpace
+
+    @contextmanager
+    def activate(self, architecture: Architecture) -> Iterator[Self]:
+        """Make `forward` compute one sub-network inside the `with` block, then restore the state before it.
+
+        Raises:
+            ArchitectureError: The architecture is not in the space.
+        """
+        self.space.validate(architecture)
+        before = self._active
+        self._set_active(architecture)
+        try:
+            yield self
+        finally:
+            self._set_active(before)
+
+    @property
+    def _active(self) -> Architecture:
+        """The architecture that `forward` computes now; the largest one at first."""
+        active: Architecture = self.__dict__.setdefault("_active_architecture", self.space.largest())
+        return active
+
+    def _set_active(self, architecture: Architecture) -> None:
+        self._configure(architecture)
+        self.__dict__["_active_architecture"] = architecture
+
+    @abstractmethod
+    def _configure(self, architecture: Architecture) -> None:
+        """Set the active sizes of all elastic layers."""
+
+    @abstractmethod
+    def extract(self, architecture: Architecture) -> nn.Module:
+        """Return the sub-network as an independent module of plain torch layers, weights copied.
+
+        In evaluation mode it computes what the active sub-network computes.
+
+        Raises:
+            ArchitectureError: The architecture is not in the space.
+        """
+
+    @abstractmethod
+    def example_input(self, batch: int = 1, architecture: Architecture | None = None) -> Tensor:
+        """Return a float input of the shape an architecture takes (the largest by default)."""
+
+    @abstractmethod
+    def macs(self, architecture: Architecture) -> int:
+        """Return the multiply-accumulates of convolutions, linear layers and attention products at batch 1."""
+
+    @abstractmethod
+    def params(self, architecture: Architecture) -> int:
+        """Return the number of parameters of the extracted sub-network."""
+
+    @abstractmethod
+    def sort_by_importance(self) -> None:
+        """Reorder shared channels, the most important first, without changing the largest sub-network.
+
+        Importance is the L1 norm of the weights that read a channel (Once-for-All, section 3.3).
+        """
+
+    @abstractmethod
+    def describe(self) -> dict[str, Any]:
+        """Return the configuration that makes this net again, as plain data (weights apart)."""
+
+    def from_published(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Rename the keys of the family's published checkpoints to ours; our own keys stay as they are."""
+        return dict(state)
+
+    def fingerprint(self) -> str:
+        """Return a hash of configuration and weights: the `checkpoint` part of a measurement's context."""
+        digest = hashlib.sha256(repr(sorted(self.describe().items())).encode())
+        for key, tensor in sorted(self.state_dict().items()):
+            digest.update(key.encode())
+            digest.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+
+class ImageSupernet(Supernet):
+    """A super-network for image classification.
+
+    Inputs are normalised float images of shape (N, channels, r, r); outputs are logits of shape (N, classes).
+
+    Attributes:
+        in_channels: Channels of the input images.
+        num_classes: Number of logits.
+    """
+
+    in_channels: int
+    num_classes: int
+
+    def resolution(self, architecture: Architecture) -> int:
+        """Return the input height and width in pixels that an architecture takes."""
+        return int(architecture["r"][0])
+
+    def example_input(self, batch: int = 1, architecture: Architecture | None = None) -> Tensor:
+        """Return standard normal images of shape (batch, channels, r, r), the same at every call."""
+        r = self.resolution(architecture or self.space.largest())
+        return torch.randn(batch, self.in_channels, r, r, generator=torch.Generator().manual_seed(0))

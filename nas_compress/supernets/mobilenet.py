@@ -1,0 +1,296 @@
+"""OFA-style super-networks of inverted residuals: the published MobileNetV3 nets and small ones, one class.
+
+Source: Cai et al., 2020, "Once-for-All: Train One Network and Specialize it for Efficient Deployment", and its
+published configurations.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from nas_compress.elastic import ACTIVATIONS, ElasticInvertedResidual, InvertedResidual, make_divisible
+from nas_compress.errors import ConfigError
+from nas_compress.space import Architecture, Value, mobilenet_space
+from nas_compress.supernets.base import ImageSupernet
+
+
+@dataclass(frozen=True)
+class MobileNetConfig:
+    """Everything that makes one net of this family; the defaults are the published MobileNetV3 w1.0.
+
+    Attributes:
+        width_mult: Multiplies all widths, which are then rounded to multiples of 8.
+        stem_width: Channels of the first convolution and of the fixed first block's input.
+        first_width: Output channels of the fixed first block.
+        widths: Output channels of the elastic stages.
+        final_width: Channels of the 1x1 convolution before pooling.
+        feature_width: Channels of the 1x1 convolution after pooling.
+        stem_stride: Stride of the first convolution.
+        strides: Stride of the first block of each elastic stage.
+        activations: Activation of the fixed first block, then of each elastic stage (`"relu"` or `"hswish"`).
+        squeeze_excite: Which elastic stages have squeeze-and-excitation.
+        kernel_sizes: Elastic depthwise kernel sizes.
+        expand_ratios: Elastic expand ratios.
+        depths: Elastic numbers of blocks per stage.
+        resolutions: Elastic input heights and widths in pixels.
+        in_channels: Channels of the images.
+        num_classes: Number of logits.
+        dropout: Probability of dropping a feature before the classifier.
+    """
+
+    width_mult: float = 1.0
+    stem_width: int = 16
+    first_width: int = 16
+    widths: tuple[int, ...] = (24, 40, 80, 112, 160)
+    final_width: int = 960
+    feature_width: int = 1280
+    stem_stride: int = 2
+    strides: tuple[int, ...] = (2, 2, 2, 1, 2)
+    activations: tuple[str, ...] = ("relu", "relu", "relu", "hswish", "hswish", "hswish")
+    squeeze_excite: tuple[bool, ...] = (False, True, False, True, True)
+    kernel_sizes: tuple[int, ...] = (3, 5, 7)
+    expand_ratios: tuple[Value, ...] = (3, 4, 6)
+    depths: tuple[int, ...] = (2, 3, 4)
+    resolutions: tuple[int, ...] = tuple(range(128, 225, 4))
+    in_channels: int = 3
+    num_classes: int = 1000
+    dropout: float = 0.1
+
+    def __post_init__(self) -> None:
+        stages = len(self.widths)
+        for name, length in (("strides", stages), ("squeeze_excite", stages), ("activations", stages + 1)):
+            if len(getattr(self, name)) != length:
+                raise ConfigError(f"{name} has {len(getattr(self, name))} entries; {stages} stages want {length}")
+        for activation in self.activations:
+            if activation not in ACTIVATIONS:
+                raise ConfigError(f"unknown activation {activation!r}; known: {', '.join(ACTIVATIONS)}")
+        for size in self.kernel_sizes:
+            if size % 2 == 0:
+                raise ConfigError(f"kernel_sizes holds {size}; depthwise kernels are odd")
+
+    def width(self, base: int) -> int:
+        """Return a base width times the multiplier, rounded."""
+        return make_divisible(base * self.width_mult)
+
+
+def _conv_norm_act(in_channels: int, out_channels: int, kernel: int, stride: int) -> nn.Sequential:
+    conv = nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, bias=False)
+    return nn.Sequential(conv, nn.BatchNorm2d(out_channels), nn.Hardswish())
+
+
+_PUBLISHED_PARTS = (
+    ("first_conv.conv.", "stem.0."),
+    ("first_conv.bn.", "stem.1."),
+    ("final_expand_layer.conv.", "final_expand.0."),
+    ("final_expand_layer.bn.", "final_expand.1."),
+    ("feature_mix_layer.conv.", "feature_mix.0."),
+    ("classifier.linear.", "classifier.2."),
+)
+_PUBLISHED_LAYERS = {"inverted_bottleneck": "expand", "depth_conv": "depthwise", "point_linear": "project"}
+
+
+def _published_key(key: str, blocks_per_stage: int) -> str:
+    """Return our name of a tensor in OFA's checkpoints; other names are returned unchanged.
+
+    OFA numbers all blocks in one row, the fixed first one being 0, and wraps elastic layers twice
+    (`blocks.5.conv.depth_conv.bn.bn.weight`).
+    """
+    for theirs, ours in _PUBLISHED_PARTS:
+        if key.startswith(theirs):
+            return ours + key.removeprefix(theirs)
+    match = re.fullmatch(r"blocks\.(\d+)\.(?:mobile_inverted_)?conv\.(\w+)\.(.+)", key)
+    if match is None or match[2] not in _PUBLISHED_LAYERS:
+        return key
+    number, layer, rest = int(match[1]), _PUBLISHED_LAYERS[match[2]], match[3]
+    stage, position = divmod(number - 1, blocks_per_stage)
+    block = f"stages.{stage}.{position}" if number else "first_block"
+    if rest.startswith("se.fc."):
+        return f"{block}.gate.{rest.removeprefix('se.fc.')}"
+    if transform := re.fullmatch(r"conv\.\dto(\d)_matrix", rest):
+        return f"{block}.{layer}_conv.transforms.to{transform[1]}"
+    kind, name = ("conv" if rest.startswith("conv.") else "norm"), rest.rpartition(".")[2]
+    return f"{block}.{layer}_{kind}.{name}"
+
+
+class MobileNetSupernet(ImageSupernet):
+    """The OFA super-network over kernel size, expand ratio, depth and resolution.
+
+    Args:
+        name: The name in records.
+        config: Widths, strides, choices and head.
+        seed: Seed of the initial weights; None draws them from torch's global generator.
+    """
+
+    def __init__(self, name: str, config: MobileNetConfig, seed: int | None = None) -> None:
+        super().__init__()
+        self.name = name
+        self.config = config
+        self.in_channels = config.in_channels
+        self.num_classes = config.num_classes
+        self.space = mobilenet_space(
+            name,
+            stages=len(config.widths),
+            kernel_sizes=config.kernel_sizes,
+            expand_ratios=config.expand_ratios,
+            depths=config.depths,
+            resolutions=config.resolutions,
+        )
+        with torch.random.fork_rng(devices=[], enabled=seed is not None):
+            if seed is not None:
+                torch.manual_seed(seed)
+            self._build()
+
+    def _build(self) -> None:
+        c = self.config
+        stem, first = c.width(c.stem_width), c.width(c.first_width)
+        final, feature = c.width(c.final_width), c.width(c.feature_width)
+        self.stem = _conv_norm_act(c.in_channels, stem, 3, c.stem_stride)
+        self.first_block = InvertedResidual(
+            None,
+            (nn.Conv2d(stem, stem, 3, 1, 1, groups=stem, bias=False), nn.BatchNorm2d(stem)),
+            None,
+            (nn.Conv2d(stem, first, 1, bias=False), nn.BatchNorm2d(first)),
+            c.activations[0],
+            residual=stem == first,
+        )
+        self.stages = nn.ModuleList()
+        channels = first
+        for width, stride, act, se in zip(c.widths, c.strides, c.activations[1:], c.squeeze_excite, strict=True):
+            out = c.width(width)
+            self.stages.append(nn.ModuleList(self._stage_blocks(channels, out, stride, act, se)))
+            channels = out
+        self.final_expand = _conv_norm_act(channels, final, 1, 1)
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.feature_mix = nn.Sequential(nn.Conv2d(final, feature, 1, bias=False), nn.Hardswish())
+        self.classifier = nn.Sequential(nn.Flatten(), nn.Dropout(c.dropout), nn.Linear(feature, c.num_classes))
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def _stage_blocks(self, channels: int, out: int, stride: int, act: str, se: bool) -> Iterator[nn.Module]:
+        c = self.config
+        for position in range(max(c.depths)):
+            first = position == 0
+            yield ElasticInvertedResidual(
+                channels if first else out,
+                out,
+                kernel_sizes=c.kernel_sizes,
+                expand_ratios=c.expand_ratios,
+                stride=stride if first else 1,
+                activation=act,
+                squeeze_excite=se,
+            )
+
+    # -- sub-networks --------------------------------------------------------------------------------------
+
+    def _blocks(self, architecture: Architecture) -> Iterator[tuple[ElasticInvertedResidual, int, Value]]:
+        """Yield the active blocks of an architecture with their kernel sizes and expand ratios."""
+        most = max(self.config.depths)
+        for stage, depth in enumerate(architecture["d"]):
+            for position in range(int(depth)):
+                slot = stage * most + position
+                block = cast(nn.ModuleList, self.stages[stage])[position]
+                kernel, ratio = architecture["ks"][slot], architecture["e"][slot]
+                yield cast(ElasticInvertedResidual, block), int(kernel), ratio
+
+    def _configure(self, architecture: Architecture) -> None:
+        for block, kernel, ratio in self._blocks(architecture):
+            block.set_active(kernel, ratio)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map images (N, channels, r, r) to logits (N, classes) with the active sub-network."""
+        x = self.first_block(self.stem(x))
+        for block, _, _ in self._blocks(self._active):
+            x = block(x)
+        return cast(Tensor, self.classifier(self.feature_mix(self.pool(self.final_expand(x)))))
+
+    def extract(self, architecture: Architecture) -> nn.Module:
+        """Return `Sequential(stem, first block, blocks..., head...)`; see the base class."""
+        with self.activate(architecture):
+            blocks = [block.extract() for block, _, _ in self._blocks(architecture)]
+        fixed = copy.deepcopy([self.stem, self.first_block, self.final_expand, self.feature_mix, self.classifier])
+        stem, first, final, mix, classifier = fixed
+        device = next(self.parameters()).device
+        return nn.Sequential(stem, first, *blocks, final, nn.AdaptiveAvgPool2d(1), mix, classifier).to(device).eval()
+
+    def sort_by_importance(self) -> None:
+        """Reorder the middle channels of all blocks; see the base class."""
+        for stage in self.stages:
+            for block in cast(nn.ModuleList, stage):
+                cast(ElasticInvertedResidual, block).sort_channels()
+
+    def from_published(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Rename the keys of an OFA checkpoint, of either generation of its code; see the base class."""
+        return {_published_key(key, max(self.config.depths)): tensor for key, tensor in state.items()}
+
+    # -- cost ----------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _fixed_params(self) -> int:
+        fixed = (self.stem, self.first_block, self.final_expand, self.feature_mix, self.classifier)
+        return sum(p.numel() for part in fixed for p in part.parameters())
+
+    def macs(self, architecture: Architecture) -> int:
+        """Return the MACs at batch 1 and the architecture's own resolution; see the base class."""
+        c = self.config
+        stem, first = c.width(c.stem_width), c.width(c.first_width)
+        final, feature = c.width(c.final_width), c.width(c.feature_width)
+        size = -(-self.resolution(architecture) // c.stem_stride)
+        macs = size**2 * (c.in_channels * 9 * stem + 9 * stem + stem * first)
+        for block, kernel, ratio in self._blocks(architecture):
+            macs += block.cost(kernel, ratio, size)[0]
+            size = -(-size // block.stride)
+        last = c.width(c.widths[-1])
+        return macs + size**2 * last * final + final * feature + feature * c.num_classes
+
+    def params(self, architecture: Architecture) -> int:
+        """Return the parameters of the extracted sub-network; see the base class."""
+        blocks = self._blocks(architecture)
+        return self._fixed_params + sum(block.cost(kernel, ratio, 1)[1] for block, kernel, ratio in blocks)
+
+    def describe(self) -> dict[str, Any]:
+        """Return the configuration as plain data."""
+        return {"family": "mobilenet", "name": self.name, **asdict(self.config)}
+
+
+def ofa_mbv3_w1_0(num_classes: int = 1000, seed: int | None = None) -> MobileNetSupernet:
+    """Return the published OFA MobileNetV3 net, width 1.0, resolutions 128 to 224."""
+    config = MobileNetConfig(num_classes=num_classes)
+    return MobileNetSupernet("ofa_mbv3_d234_e346_k357_w1.0", config, seed)
+
+
+def ofa_mbv3_w1_2(num_classes: int = 1000, seed: int | None = None) -> MobileNetSupernet:
+    """Return the published OFA MobileNetV3 net, width 1.2, resolutions 160 to 224."""
+    config = MobileNetConfig(width_mult=1.2, num_classes=num_classes, resolutions=tuple(range(160, 225, 4)))
+    return MobileNetSupernet("ofa_mbv3_d234_e346_k357_w1.2", config, seed)
+
+
+def digits_mbv3(num_classes: int = 10, seed: int | None = None) -> MobileNetSupernet:
+    """Return a small net for scikit-learn's 8x8 digits, enlarged to 12 to 24 pixels."""
+    config = MobileNetConfig(
+        stem_width=16,
+        first_width=16,
+        widths=(24, 32, 48),
+        final_width=128,
+        feature_width=128,
+        stem_stride=1,
+        strides=(2, 2, 1),
+        activations=("relu", "relu", "hswish", "hswish"),
+        squeeze_excite=(False, True, True),
+        kernel_sizes=(3, 5),
+        expand_ratios=(2, 3, 4),
+        depths=(1, 2, 3),
+        resolutions=(12, 16, 20, 24),
+        in_channels=1,
+        num_classes=num_classes,
+        dropout=0.0,
+    )
+    return MobileNetSupernet("digits_mbv3", config, seed)

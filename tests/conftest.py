@@ -1,0 +1,16 @@
+"""Fixtures shared by all tests."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of published search results and datasets; tests that need it skip where it is missing."""
+    default = Path(__file__).resolve().parents[2] / "shared"
+    folder = Path(os.environ.get("NAS_COMPRESS_SHARED", default)) / "data"
+    if not folder.is_dir():
+        pytest.skip(f"no published data at {folder} (set NAS_COMPRESS_SHARED to the folder that holds data/)")
+    return folder

@@ -1,0 +1,217 @@
+import copy
+import csv
+import gzip
+import random
+
+import numpy as np
+import pytest
+import torch
+from fvcore.nn import FlopCountAnalysis
+
+from nas_compress.errors import ArchitectureError, CheckpointError, ConfigError
+from nas_compress.space import Architecture
+from nas_compress.supernets import supernets
+from nas_compress.supernets.checkpoint import load_checkpoint, write_state
+from nas_compress.supernets.mobilenet import MobileNetConfig, MobileNetSupernet, digits_mbv3, ofa_mbv3_w1_0
+
+MAC_OPERATORS = ("conv", "linear")
+
+
+def randomize(net, seed=0):
+    """Give every tensor a value of its own, statistics and kernel transforms included."""
+    generator = torch.Generator().manual_seed(seed)
+    for name, tensor in net.state_dict().items():
+        if name.endswith("running_var") or ("norm" in name and name.endswith("weight")):
+            tensor.uniform_(0.5, 1.5, generator=generator)
+        elif tensor.is_floating_point():
+            tensor.add_(torch.randn(tensor.shape, generator=generator) * 0.05)
+    return net.eval()
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return randomize(digits_mbv3(seed=1))
+
+
+@pytest.fixture(scope="module")
+def ofa_net():
+    return randomize(ofa_mbv3_w1_0(seed=1))
+
+
+def fvcore_macs(module, example):
+    analysis = FlopCountAnalysis(module, example).unsupported_ops_warnings(False).uncalled_modules_warnings(False)
+    return sum(int(n) for op, n in analysis.by_operator().items() if op in MAC_OPERATORS)
+
+
+def check_extraction(net, architectures):
+    for architecture in architectures:
+        x = net.example_input(2, architecture)
+        subnet = net.extract(architecture)
+        with torch.no_grad(), net.activate(architecture):
+            torch.testing.assert_close(subnet(x), net(x), atol=1e-5, rtol=1e-5)
+        assert sum(p.numel() for p in subnet.parameters()) == net.params(architecture)
+        assert fvcore_macs(subnet, net.example_input(1, architecture)) == net.macs(architecture)
+        plain = {torch.nn.Conv2d, torch.nn.BatchNorm2d, torch.nn.Linear}
+        weighted = {type(m) for m in subnet.modules() if next(m.parameters(recurse=False), None) is not None}
+        assert weighted <= plain
+
+
+def test_extraction_equals_the_active_subnet_small_net(digits):
+    corners = [digits.space.smallest(), digits.space.largest()]
+    check_extraction(digits, corners + digits.space.sample(np.random.default_rng(0), 40))
+
+
+def test_extraction_equals_the_active_subnet_published_net(ofa_net):
+    check_extraction(ofa_net, ofa_net.space.sample(np.random.default_rng(0), 6))
+
+
+@pytest.mark.parametrize("name", list(supernets))
+def test_every_registered_net_builds_and_extracts(name):
+    net = supernets.get(name)(seed=0).eval()
+    assert net.name == name
+    check_extraction(net, [net.space.smallest()])
+
+
+def test_activate_restores_the_state_even_after_an_error(digits):
+    x = digits.example_input(1)
+    with torch.no_grad():
+        before = digits(x)
+        with pytest.raises(KeyError), digits.activate(digits.space.smallest()):
+            with digits.activate(digits.space.sample(np.random.default_rng(3), 1)[0]):
+                pass
+            raise KeyError
+        assert torch.equal(before, digits(x))
+
+
+def test_an_illegal_architecture_names_the_gene(digits):
+    wrong = Architecture({**digits.space.largest(), "e": (5, *digits.space.largest()["e"][1:])})
+    for use in (digits.extract, lambda a: digits.activate(a).__enter__()):
+        with pytest.raises(ArchitectureError, match=r"e\[0\] = 5.*2, 3, 4"):
+            use(wrong)
+
+
+def test_unused_genes_change_neither_output_nor_cost(digits):
+    space = digits.space
+    rng = np.random.default_rng(5)
+    for canonical in space.sample(rng, 10):
+        filled = Architecture(
+            {
+                d.name: [
+                    v if v else random.Random(1).choice(c) for v, c in zip(canonical[d.name], d.choices, strict=True)
+                ]
+                for d in space.dimensions
+            }
+        )
+        assert space.canonicalize(filled) == canonical
+        assert digits.macs(filled) == digits.macs(canonical)
+        x = digits.example_input(1, canonical)
+        with torch.no_grad():
+            assert torch.equal(digits.extract(filled)(x), digits.extract(canonical)(x))
+
+
+def test_extraction_is_independent_of_the_supernet(digits):
+    net = copy.deepcopy(digits)
+    subnet = net.extract(net.space.smallest())
+    with torch.no_grad():
+        for p in subnet.parameters():
+            p.zero_()
+    assert all(torch.equal(a, b) for a, b in zip(net.state_dict().values(), digits.state_dict().values(), strict=True))
+
+
+def test_importance_sorting_keeps_the_largest_subnet_and_orders_channels(digits):
+    net = copy.deepcopy(digits)
+    x = net.example_input(4)
+    with torch.no_grad():
+        before = net(x)
+        net.sort_by_importance()
+        torch.testing.assert_close(net(x), before, atol=1e-4, rtol=1e-4)
+    for stage in net.stages:
+        for block in stage:
+            norms = block.project_conv.weight.abs().sum((0, 2, 3))
+            assert torch.all(norms[:-1] >= norms[1:] - 1e-6)
+
+
+def test_published_table_of_costs_is_matched_on_every_row(shared_data):
+    net = ofa_mbv3_w1_0(seed=0)
+    with gzip.open(shared_data / "ofa" / "ofa_mbv3_w1.0_imagenet_measured.csv.gz", "rt") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 2162
+    for row in rows:
+        genes = {name: [int(v) for v in row[name].split()] for name in ("ks", "e", "d")}
+        architecture = net.space.canonicalize(Architecture({**genes, "r": int(row["r"])}))
+        assert net.macs(architecture) == int(row["macs"])
+        assert net.params(architecture) == int(row["params"])
+
+
+def test_published_space_has_the_published_size():
+    space = ofa_mbv3_w1_0().space.restrict({"r": 224})
+    assert f"{space.size():.2e}" == "2.18e+19"
+
+
+def test_outputs_equal_the_reference_implementation(ofa_networks):
+    reference = ofa_networks.OFAMobileNetV3(ks_list=[3, 5, 7], expand_ratio_list=[3, 4, 6], depth_list=[2, 3, 4])
+    randomize(reference)
+    net = ofa_mbv3_w1_0(seed=3).eval()
+    state = net.from_published(reference.state_dict())
+    net.load_state_dict(state)
+    sizes = net.space.restrict({"r": [128, 160]})
+    for architecture in sizes.sample(np.random.default_rng(0), 50):
+        reference.set_active_subnet(
+            ks=[k or 3 for k in architecture["ks"]], e=[e or 3 for e in architecture["e"]], d=list(architecture["d"])
+        )
+        x = net.example_input(1, architecture)
+        with torch.no_grad(), net.activate(architecture):
+            expected = reference(x)
+            torch.testing.assert_close(net(x), expected, atol=1e-4, rtol=1e-4)
+            torch.testing.assert_close(net.extract(architecture)(x), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_reference_checkpoint_loads_from_a_torch_file(ofa_networks, tmp_path):
+    reference = ofa_networks.OFAMobileNetV3(
+        ks_list=[3, 5, 7], expand_ratio_list=[3, 4, 6], depth_list=[2, 3, 4], width_mult=1.2
+    )
+    old_names = {k.replace(".conv.", ".mobile_inverted_conv.", 1) if k.startswith("blocks") else k: v
+                 for k, v in reference.state_dict().items()}  # fmt: skip
+    for names in (reference.state_dict(), old_names):
+        path = tmp_path / "published.pth"
+        torch.save({"state_dict": names}, path)
+        net = supernets.get("ofa_mbv3_d234_e346_k357_w1.2")()
+        load_checkpoint(net, path)
+        key = "stages.4.3.depthwise_conv.transforms.to3"
+        assert torch.equal(net.state_dict()[key], names[next(k for k in names if "blocks.20." in k and "5to3" in k)])
+        with pytest.raises(CheckpointError, match=r"another network: .* shape"):
+            load_checkpoint(ofa_mbv3_w1_0(), path)
+
+
+def test_own_checkpoint_round_trip_and_mismatch(digits, tmp_path):
+    path = tmp_path / "net.safetensors"
+    write_state(path, digits.state_dict())
+    other = digits_mbv3(seed=2)
+    assert other.fingerprint() != digits.fingerprint()
+    load_checkpoint(other, path)
+    assert other.fingerprint() == digits.fingerprint()
+    with pytest.raises(CheckpointError, match=r"classifier.*\(10.*\(7"):
+        load_checkpoint(digits_mbv3(num_classes=7), path)
+
+
+def test_a_seed_makes_the_same_net_and_leaves_the_global_generator_alone():
+    torch.manual_seed(0)
+    expected = torch.rand(1)
+    torch.manual_seed(0)
+    nets = [digits_mbv3(seed=4), digits_mbv3(seed=4), digits_mbv3(seed=5)]
+    assert torch.equal(torch.rand(1), expected)
+    prints = [net.fingerprint() for net in nets]
+    assert prints[0] == prints[1] != prints[2]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"strides": (1, 2)}, "strides has 2 entries; 5 stages want 5"),
+        ({"activations": ("relu",) * 5 + ("gelu",)}, "unknown activation 'gelu'; known: relu, hswish"),
+        ({"kernel_sizes": (3, 4)}, "odd"),
+    ],
+)
+def test_wrong_configuration(change, message):
+    with pytest.raises(ConfigError, match=message):
+        MobileNetSupernet("wrong", MobileNetConfig(**change))
