@@ -1,6 +1,6 @@
 """Super-networks by name.
 
-The registry maps a name to a factory `(num_classes=..., seed=...) -> Supernet`; `Entry.info` holds what must be
+The registry maps a name to a factory `(num_classes=..., seed=...) -> ImageSupernet`; `Entry.info` holds what must be
 known without importing torch: the metrics the net supports, the dataset it is meant for, and where its
 published weights are.
 """
@@ -8,18 +8,20 @@ published weights are.
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nas_compress.errors import CheckpointError
 from nas_compress.registry import Entry, Registry
 
 if TYPE_CHECKING:
-    from nas_compress.supernets.base import Supernet
+    from nas_compress.supernets.base import ImageSupernet
 
 _OFA = "https://raw.githubusercontent.com/han-cai/files/master/ofa/ofa_nets/"
 _IMAGE_METRICS = ("acc", "latency", "macs", "model_size", "params")
 _MODULE = "nas_compress.supernets.mobilenet:"
 
-supernets: Registry[Callable[..., Supernet]] = Registry(
+supernets: Registry[Callable[..., ImageSupernet]] = Registry(
     "supernet",
     {
         "ofa_mbv3_d234_e346_k357_w1.0": Entry(
@@ -40,4 +42,41 @@ supernets: Registry[Callable[..., Supernet]] = Registry(
     },
 )
 
-__all__ = ["supernets"]
+
+
+def load_supernet(
+    name: str,
+    checkpoint: str | Path | None = None,
+    *,
+    trained: bool = True,
+    num_classes: int | None = None,
+    seed: int | None = None,
+) -> ImageSupernet:
+    """Return a registered super-network with its weights, in evaluation mode.
+
+    Args:
+        name: A name in `supernets`.
+        checkpoint: A file with its weights; without one, its published weights are taken.
+        trained: Whether weights are needed at all; if not, and no file is given, they are random.
+        num_classes: Number of logits; that of the published net by default.
+        seed: Seed of random weights.
+
+    Raises:
+        UnknownNameError: No super-network has this name.
+        CheckpointError: The weights are missing, damaged, or of another net.
+    """
+    from nas_compress.supernets.checkpoint import fetch, load_checkpoint
+
+    build = supernets.get(name)
+    net = build(seed=seed) if num_classes is None else build(num_classes=num_classes, seed=seed)
+    if checkpoint is None and trained:
+        url = supernets.entry(name).info["weights"]
+        if url is None:
+            raise CheckpointError(f"supernet {name!r} comes without weights; train it, or name a file with its weights")
+        checkpoint = fetch(url)
+    if checkpoint is not None:
+        load_checkpoint(net, checkpoint)
+    return net.eval()
+
+
+__all__ = ["load_supernet", "supernets"]

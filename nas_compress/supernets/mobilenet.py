@@ -274,7 +274,7 @@ def ofa_mbv3_w1_2(num_classes: int = 1000, seed: int | None = None) -> MobileNet
 
 
 def digits_mbv3(num_classes: int = 10, seed: int | None = None) -> MobileNetSupernet:
-    """Return a small net for scikit-learn's 8x8 digits, enlarged to 12 to 24 pixels."""
+    """Return a small net for scikit-learn's 8x8 digits, as they are or enlarged to 12 or 16 pixels."""
     config = MobileNetConfig(
         stem_width=16,
         first_width=16,
@@ -288,7 +288,7 @@ def digits_mbv3(num_classes: int = 10, seed: int | None = None) -> MobileNetSupe
         kernel_sizes=(3, 5),
         expand_ratios=(2, 3, 4),
         depths=(1, 2, 3),
-        resolutions=(12, 16, 20, 24),
+        resolutions=(8, 12, 16),
         in_channels=1,
         num_classes=num_classes,
         dropout=0.0,

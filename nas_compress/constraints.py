@@ -1,0 +1,87 @@
+"""Limits on objectives, as users write them: `"<= 2 ms"`, `">= 97 %"`, `"<= 0.4 x largest"`."""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from nas_compress.errors import ConfigError
+
+_OPERATORS = {"<=": operator.le, ">=": operator.ge, "<": operator.lt, ">": operator.gt}
+_MULTIPLES = {"": 1.0, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9}
+_CONSTRAINT = re.compile(r"(<=|>=|<|>)\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*(.*)", re.DOTALL)
+_RELATIVE = re.compile(r"[x*×]\s*largest")
+
+
+@dataclass(frozen=True)
+class Constraint:
+    """A limit on one objective.
+
+    Attributes:
+        name: The objective.
+        op: `"<="`, `">="`, `"<"` or `">"`.
+        bound: The limit in the objective's unit, or a factor if it is relative.
+        relative: Whether the limit is `bound` times the value of the largest architecture.
+        unit: The objective's unit.
+    """
+
+    name: str
+    op: str
+    bound: float
+    relative: bool = False
+    unit: str = ""
+
+    def limit(self, largest: Mapping[str, float]) -> float:
+        """Return the limit in the objective's unit.
+
+        Args:
+            largest: The values of the largest architecture by objective.
+
+        Raises:
+            ConfigError: The limit is relative to a value that is not among them.
+        """
+        if not self.relative:
+            return self.bound
+        if self.name not in largest:
+            raise ConfigError(f"constraint {self}: the largest architecture was not measured for {self.name}")
+        return self.bound * largest[self.name]
+
+    def met(self, value: float, largest: Mapping[str, float]) -> bool:
+        """Return whether a value, in the objective's unit, keeps to the limit; raises as `limit` does."""
+        return bool(_OPERATORS[self.op](value, self.limit(largest)))
+
+    def __str__(self) -> str:
+        tail = "x largest" if self.relative else self.unit
+        return f"{self.name} {self.op} {self.bound:.10g} {tail}".rstrip()
+
+
+def parse_constraint(text: str, *, name: str, unit: str) -> Constraint:
+    """Read a constraint on an objective.
+
+    Args:
+        text: A comparison, a number, and nothing, the objective's unit, or `x largest`. Numbers of objectives without
+            a unit may end in k, M or G (`"<= 300M"`).
+        name: The objective.
+        unit: The objective's unit; a constraint in another unit is refused, never converted.
+
+    Raises:
+        ConfigError: The text is something else.
+    """
+    match = _CONSTRAINT.fullmatch(text.strip()) if isinstance(text, str) else None
+    unit_text = f" {unit}" if unit else ""
+    if match is None:
+        raise ConfigError(
+            f"constraint on {name}: {text!r} is not a limit; want <=, >=, < or > and a number, "
+            f"such as '<= 2{unit_text}' or '<= 0.4 x largest'"
+        )
+    op, number, tail = match.group(1), float(match.group(2)), match.group(3).strip()
+    if _RELATIVE.fullmatch(tail):
+        return Constraint(name, op, number, relative=True, unit=unit)
+    if not unit and tail in _MULTIPLES:
+        return Constraint(name, op, number * _MULTIPLES[tail])
+    if tail not in ("", unit):
+        allowed = f"{unit!r}" if unit else "no unit, or k, M, G"
+        raise ConfigError(f"constraint on {name}: unit {tail!r} in {text!r} is not that of {name}; want {allowed}")
+    return Constraint(name, op, number, unit=unit)
