@@ -192,7 +192,10 @@ class SearchSpace:
 
         The ordinal part holds each gene's rank scaled to (0, 1]; genes with one legal value are left out.
         """
-        encoded = self.encode(architectures)
+        return self.encoded_features(self.encode(architectures))
+
+    def encoded_features(self, encoded: IntMatrix) -> FloatMatrix:
+        """Return the `features` of encoded architectures of shape (n, genes): much faster than by way of values."""
         active = self.active(encoded)
         free = np.flatnonzero(self.cardinalities > 1)
         ordinal = (encoded[:, free] + 1) / self.cardinalities[free] * active[:, free]
