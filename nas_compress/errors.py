@@ -52,8 +52,16 @@ class ArchiveError(NASError):
     """A search archive or results table that is damaged or belongs to another search."""
 
 
+class OutputError(NASError):
+    """A file that cannot be written: a full disk, a missing permission."""
+
+
 class EvaluationError(NASError):
     """A candidate that could not be measured; the search records it as failed and goes on."""
+
+
+class TrainingError(NASError):
+    """Training that diverged; the message says where and what to lower."""
 
 
 class MissingExtraError(NASError):

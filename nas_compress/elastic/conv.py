@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from nas_compress.elastic.depthwise import depthwise_conv2d
+
 
 class ElasticConv2d(nn.Conv2d):
     """A dense convolution that uses its leading input and output channels.
@@ -86,8 +88,7 @@ class ElasticDepthwiseConv2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, active_channels, H, W) to (N, active_channels, ceil(H / stride), ceil(W / stride))."""
-        padding = self.active_kernel // 2
-        return F.conv2d(x, self.active_weight(), None, self.stride, padding, groups=self.active_channels)
+        return depthwise_conv2d(x, self.active_weight(), self.stride)
 
     def extract(self) -> nn.Conv2d:
         """Return the active part as a plain depthwise convolution."""

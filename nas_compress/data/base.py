@@ -1,0 +1,219 @@
+"""What a data source delivers: labelled images in three parts, as normalised tensors at any resolution."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from nas_compress.errors import DataError
+
+SPLIT_SEED = 0
+"""Seeds every split of images into parts, so that the parts are the same in every run and on every machine."""
+
+
+class ImageSplit(ABC):
+    """One part of a data source.
+
+    Attributes:
+        labels: Class indices, int64 of shape (n,).
+    """
+
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @abstractmethod
+    def images(self, indices: Tensor, resolution: int) -> Tensor:
+        """Return normalised images, float32 of shape (len(indices), channels, resolution, resolution)."""
+
+
+class MemorySplit(ImageSplit):
+    """Square images held in memory.
+
+    Args:
+        pixels: uint8 of shape (n, channels, size, size).
+        labels: Class indices, shape (n,).
+        mean: Mean per channel on the scale of 0 to 1.
+        std: Standard deviation per channel on the same scale.
+    """
+
+    def __init__(self, pixels: Tensor, labels: Tensor, mean: Sequence[float], std: Sequence[float]) -> None:
+        self.pixels = pixels
+        self.labels = labels.long()
+        self._mean = mean
+        self._std = std
+
+    def images(self, indices: Tensor, resolution: int) -> Tensor:
+        """Return normalised images, resized from the stored size; see `ImageSplit.images`."""
+        return resize(normalise(self.pixels[indices], self._mean, self._std), resolution)
+
+
+@dataclass(frozen=True)
+class ImageData:
+    """A data source in three parts.
+
+    The search may look at `val` as often as it likes; no architecture is ever chosen on `test`.
+
+    Attributes:
+        name: Registered name of the data source.
+        train: Images for training and for BN recalibration.
+        val: Search-validation images, carved out of the official training images by a fixed, stratified split.
+        test: Images that neither training nor search see.
+        classes: Class names; labels index them.
+        mean: Mean per channel on the scale of 0 to 1.
+        std: Standard deviation per channel on the same scale.
+        native_resolution: Height and width of the stored images; None where they vary.
+        fingerprint: Hash of contents and split: the data part of a measurement's context.
+    """
+
+    name: str
+    train: ImageSplit
+    val: ImageSplit
+    test: ImageSplit
+    classes: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    native_resolution: int | None
+    fingerprint: str
+
+    @property
+    def channels(self) -> int:
+        """Number of image channels."""
+        return len(self.mean)
+
+    @property
+    def black(self) -> tuple[float, ...]:
+        """Normalised value of black, per channel."""
+        return tuple(-m / s for m, s in zip(self.mean, self.std, strict=True))
+
+    def split(self, name: str) -> ImageSplit:
+        """Return the part called `"train"`, `"val"` or `"test"`."""
+        parts = {"train": self.train, "val": self.val, "test": self.test}
+        if name not in parts:
+            raise DataError(f"split = {name!r} is not a part of the data; allowed: {', '.join(parts)}")
+        return parts[name]
+
+
+def normalise(pixels: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """Return `(pixels / 255 - mean) / std` per channel for uint8 images of shape (n, channels, h, w)."""
+    shape = (1, -1, 1, 1)
+    scale = torch.tensor([1 / (255 * s) for s in std]).view(shape)
+    shift = torch.tensor([m / s for m, s in zip(mean, std, strict=True)]).view(shape)
+    return pixels.float().mul_(scale).sub_(shift)
+
+
+def resize(images: Tensor, resolution: int) -> Tensor:
+    """Resize float images of shape (n, c, h, w) to (n, c, resolution, resolution), bilinear and antialiased."""
+    if images.shape[-2:] == (resolution, resolution):
+        return images
+    return F.interpolate(images, size=(resolution, resolution), mode="bilinear", antialias=True)
+
+
+def channel_statistics(pixels: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return mean and standard deviation per channel, on the scale of 0 to 1, of uint8 images (n, c, h, w)."""
+    levels = torch.arange(256, dtype=torch.float64) / 255
+    means, stds = [], []
+    for channel in pixels.unbind(1):
+        share = torch.bincount(channel.flatten(), minlength=256).double() / channel.numel()
+        mean = float((share * levels).sum())
+        means.append(mean)
+        stds.append(max(float((share * (levels - mean).square()).sum()) ** 0.5, 1e-3))
+    return tuple(means), tuple(stds)
+
+
+def batches(
+    split: ImageSplit,
+    batch_size: int,
+    resolution: int,
+    *,
+    limit: int | None = None,
+    generator: torch.Generator | None = None,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield (images, labels) in batches of `batch_size`, the last one possibly smaller.
+
+    Args:
+        split: Where the images come from.
+        batch_size: Images per batch.
+        resolution: Height and width of the images.
+        limit: Stop after so many images.
+        generator: Draws the order; without it the order is that of the split.
+    """
+    order = torch.arange(len(split)) if generator is None else torch.randperm(len(split), generator=generator)
+    order = order[:limit]
+    for start in range(0, len(order), batch_size):
+        indices = order[start : start + batch_size]
+        yield split.images(indices, resolution), split.labels[indices]
+
+
+def stratified_split(labels: Tensor, fraction: float, at_most: int | None = None) -> tuple[Tensor, Tensor]:
+    """Split positions into (kept, carved) with the same class shares in both, always in the same way.
+
+    Args:
+        labels: Class indices, shape (n,).
+        fraction: Share to carve out of every class, rounded; at least one image of each, and one is left.
+        at_most: Upper bound on the images carved in all (the share is lowered to meet it).
+
+    Returns:
+        Two sorted index tensors that partition `range(n)`.
+
+    Raises:
+        DataError: A class has a single image, so that it cannot be in both parts.
+    """
+    if at_most is not None:
+        fraction = min(fraction, at_most / max(len(labels), 1))
+    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(SPLIT_SEED))
+    carved = torch.zeros(len(labels), dtype=torch.bool)
+    shuffled = labels[order]
+    for label in torch.unique(labels):
+        members = order[shuffled == label]
+        if len(members) < 2:
+            raise DataError(f"class {int(label)} has a single training image; want at least 2, one for validation")
+        carved[members[: min(max(round(len(members) * fraction), 1), len(members) - 1)]] = True
+    return torch.nonzero(~carved).flatten(), torch.nonzero(carved).flatten()
+
+
+def memory_data(
+    name: str,
+    official_train: tuple[Tensor, Tensor],
+    test: tuple[Tensor, Tensor],
+    classes: Sequence[str],
+    *,
+    val_fraction: float = 0.1,
+) -> ImageData:
+    """Assemble an `ImageData` from (pixels, labels) pairs held in memory.
+
+    Args:
+        name: Registered name of the data source.
+        official_train: Training images, of which `val_fraction` become the search-validation part. uint8
+            pixels of shape (n, channels, size, size), labels of shape (n,).
+        test: Test images, in the same form.
+        classes: Class names.
+        val_fraction: Share of the training images to carve out.
+    """
+    pixels, labels = official_train
+    kept, carved = stratified_split(labels, val_fraction, at_most=10_000)
+    parts = ((pixels[kept], labels[kept]), (pixels[carved], labels[carved]), test)
+    mean, std = channel_statistics(parts[0][0])
+    digest = hashlib.sha256()
+    for part in parts:
+        for tensor in part:
+            digest.update(tensor.contiguous().numpy().tobytes())
+    train_split, val_split, test_split = (MemorySplit(p, y, mean, std) for p, y in parts)
+    return ImageData(
+        name=name,
+        train=train_split,
+        val=val_split,
+        test=test_split,
+        classes=tuple(classes),
+        mean=mean,
+        std=std,
+        native_resolution=int(pixels.shape[-1]),
+        fingerprint=digest.hexdigest()[:16],
+    )

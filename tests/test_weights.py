@@ -1,0 +1,85 @@
+"""Weight files: what is written reads back; what does not fit is named; nothing is unpickled."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from nas_compress.errors import CheckpointError
+from nas_compress.weights import load_into, read_metadata, read_state, write_state
+
+
+def net(width: int = 4) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(1, width, 3), nn.BatchNorm2d(width))
+
+
+def same(a: nn.Module, b: nn.Module) -> bool:
+    return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pt", ".pth"])
+@pytest.mark.parametrize("key", [None, "state_dict"])
+def test_weights_read_back(tmp_path: Path, suffix: str, key: str | None) -> None:
+    source, target = net().to(memory_format=torch.channels_last), net()
+    path = tmp_path / "deep" / f"weights{suffix}"
+    if suffix == ".safetensors":
+        write_state(path, source.state_dict(), {"made by": "a test"})
+        assert read_metadata(path) == {"made by": "a test"}
+    else:
+        path.parent.mkdir()
+        torch.save(source.state_dict() if key is None else {key: source.state_dict(), "epoch": 3}, path)
+    assert not same(source, target)
+    load_into(target, read_state(path), path)
+    assert same(source, target)
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+def test_other_networks_are_named_by_their_first_difference() -> None:
+    with pytest.raises(CheckpointError, match=r"x.pt is of another network: 0.weight has shape \(5, 1, 3, 3\)"):
+        load_into(net(4), net(5).state_dict(), "x.pt")
+    with pytest.raises(CheckpointError, match=r"lacks 1.weight of shape \(4,\)"):
+        load_into(net(), net()[:1].state_dict(), "x.pt")
+    with pytest.raises(CheckpointError, match=r"has 1.weight, which this network lacks"):
+        load_into(net()[:1], net().state_dict(), "x.pt")
+
+
+def test_unreadable_files_are_checkpoint_errors(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"none\.pt"):
+        read_state(tmp_path / "none.pt")
+    whole = tmp_path / "weights.safetensors"
+    write_state(whole, net().state_dict())
+    for name, content in (("torn.safetensors", whole.read_bytes()[:60]), ("text.pt", b"hello"), ("empty.pth", b"")):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(CheckpointError, match=name):
+            read_state(tmp_path / name)
+
+
+class Evil:
+    """Would make a file if it were unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (Path.touch, (self.path,))
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+def test_pickled_objects_are_never_run(tmp_path: Path) -> None:
+    trace = tmp_path / "trace"
+    (tmp_path / "plain.pt").write_bytes(pickle.dumps(Evil(trace)))
+    torch.save({"state_dict": Evil(trace)}, tmp_path / "zip.pt")
+    for name in ("plain.pt", "zip.pt"):
+        with pytest.raises(CheckpointError, match="cannot read"):
+            read_state(tmp_path / name)
+    assert not trace.exists()
+
+
+def test_files_that_hold_no_state_dictionary(tmp_path: Path) -> None:
+    torch.save({"epoch": 3}, tmp_path / "other.pt")
+    with pytest.raises(CheckpointError, match="no state dictionary"):
+        read_state(tmp_path / "other.pt")
