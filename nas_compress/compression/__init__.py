@@ -1,0 +1,1 @@
+"""What happens to the chosen sub-network after the search: quantization, export, and measuring the artefacts."""

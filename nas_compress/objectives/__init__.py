@@ -1,0 +1,43 @@
+"""What a search optimises, and how it is measured."""
+
+from __future__ import annotations
+
+from nas_compress.objectives.base import AnalyticObjective, Direction, Measurement, Objective
+from nas_compress.registry import Entry, Registry
+
+_COST = "nas_compress.objectives.cost"
+
+objectives: Registry[type[Objective]] = Registry(
+    "objective",
+    {
+        "acc": Entry(
+            "nas_compress.objectives.quality:Accuracy",
+            "top-1 accuracy on the search-validation images",
+            {"direction": "maximize", "unit": "%", "column": "Top-1 Acc (%)"},
+        ),
+        "macs": Entry(
+            f"{_COST}:Macs",
+            "multiply-accumulates of convolutions, linear layers and attention products at batch 1",
+            {"direction": "minimize", "unit": "", "column": " MACs"},
+        ),
+        "params": Entry(
+            f"{_COST}:Params",
+            "number of parameters of the extracted sub-network",
+            {"direction": "minimize", "unit": "", "column": "Model Parameters"},
+        ),
+        "model_size": Entry(
+            f"{_COST}:ModelSize",
+            "size of the fp32 parameters in megabytes of 10^6 bytes",
+            {"direction": "minimize", "unit": "MB", "column": "Model Size (MB)"},
+        ),
+        "latency": Entry(
+            "nas_compress.objectives.latency:Latency",
+            "measured time of one forward pass in a backend",
+            {"direction": "minimize", "unit": "ms", "column": "Latency (ms)"},
+        ),
+    },
+    {"accuracy_top1": "acc", "top1": "acc", "lat": "latency"},
+)
+"""What can be optimised; `Entry.info` holds `direction`, `unit` and the `column` of results tables."""
+
+__all__ = ["AnalyticObjective", "Direction", "Measurement", "Objective", "objectives"]

@@ -1,0 +1,79 @@
+"""BN recalibration: a sub-network's batch-norm statistics are not those of the super-network it came from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from nas_compress.data.base import ImageData, batches
+from nas_compress.errors import DataError
+from nas_compress.objectives.modes import evaluating
+from nas_compress.space import Architecture
+from nas_compress.supernets.base import ImageSupernet
+
+CALIBRATION_BATCH = 200
+
+
+def recalibrate_bn(module: nn.Module, batches: Iterable[Tensor]) -> int:
+    """Replace running statistics by the average batch statistics over `batches`, weighted by their sizes.
+
+    Once-for-All (Cai et al., 2020) uses 2,000 training images in batches of 200, at the sub-network's
+    resolution. Other layers stay in evaluation mode (no dropout); a network without batch norm is left alone.
+
+    Args:
+        module: Changed in place and left in evaluation mode.
+        batches: Images of shape (n, C, r, r). Those of one image are left out, for they have no variance.
+
+    Returns:
+        The number of images used.
+
+    Raises:
+        DataError: There is batch norm, but no batch of at least two images.
+    """
+    module.eval()
+    norms = [m for m in module.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
+    if not norms:
+        return 0
+    momenta = [norm.momentum for norm in norms]
+    seen = 0
+    with torch.no_grad(), evaluating(module):
+        try:
+            for norm in norms:
+                norm.train()
+            for images in batches:
+                if len(images) > 1:
+                    seen += len(images)
+                    _observe(module, norms, images, seen)
+        finally:
+            for norm, momentum in zip(norms, momenta, strict=True):
+                norm.momentum = momentum
+    if not seen:
+        raise DataError("BN recalibration wants at least one batch of two images or more, got none")
+    return seen
+
+
+def _observe(module: nn.Module, norms: list[_BatchNorm], images: Tensor, seen: int) -> None:
+    """Run one batch with the momentum that makes running statistics the average over all `seen` images."""
+    for norm in norms:
+        if seen == len(images):
+            norm.reset_running_stats()
+        norm.momentum = len(images) / seen
+    module(images)
+
+
+def calibrated_subnet(supernet: ImageSupernet, architecture: Architecture, data: ImageData, images: int) -> nn.Module:
+    """Return an extracted sub-network with statistics of its own, from the first `images` training images.
+
+    Args:
+        supernet: Where the weights come from; left as it is.
+        architecture: Which sub-network.
+        data: Its `train` part is used.
+        images: How many images, at most; batches of 200, as in Once-for-All.
+    """
+    subnet = supernet.extract(architecture)
+    resolution = supernet.resolution(architecture)
+    recalibrate_bn(subnet, (x for x, _ in batches(data.train, CALIBRATION_BATCH, resolution, limit=images)))
+    return subnet

@@ -1,0 +1,126 @@
+"""Costs that follow from the architecture alone, and fvcore's count for checking them."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from nas_compress.objectives.base import AnalyticObjective
+from nas_compress.objectives.modes import evaluating
+from nas_compress.space import Architecture
+from nas_compress.supernets.base import Supernet
+
+BYTES_PER_WEIGHT = 4
+COUNTED_OPERATORS = (
+    "conv", "linear", "addmm", "matmul", "bmm", "baddbmm", "einsum", "scaled_dot_product_attention",
+)  # fmt: skip
+
+
+class Macs(AnalyticObjective):
+    """Multiply-accumulates of convolutions, linear layers and attention products at batch 1.
+
+    Args:
+        supernet: Counts them.
+    """
+
+    name = "macs"
+    direction = "minimize"
+    unit = ""
+    column = " MACs"
+
+    def __init__(self, supernet: Supernet) -> None:
+        self._supernet = supernet
+
+    def compute(self, architectures: Sequence[Architecture]) -> NDArray[np.float64]:
+        """Return the counts, shape (n,); see `AnalyticObjective.compute`."""
+        return np.array([self._supernet.macs(a) for a in architectures], dtype=np.float64)
+
+
+class Params(AnalyticObjective):
+    """Number of parameters of the extracted sub-network.
+
+    Args:
+        supernet: Counts them.
+    """
+
+    name = "params"
+    direction = "minimize"
+    unit = ""
+    column = "Model Parameters"
+
+    def __init__(self, supernet: Supernet) -> None:
+        self._supernet = supernet
+
+    def compute(self, architectures: Sequence[Architecture]) -> NDArray[np.float64]:
+        """Return the counts, shape (n,); see `AnalyticObjective.compute`."""
+        return np.array([self._supernet.params(a) for a in architectures], dtype=np.float64)
+
+
+class ModelSize(AnalyticObjective):
+    """Size of the fp32 parameters in MB (10^6 bytes).
+
+    An exported file differs: batch norm is folded into the weights before it, and the graph is added.
+
+    Args:
+        supernet: Counts the parameters.
+    """
+
+    name = "model_size"
+    direction = "minimize"
+    unit = "MB"
+    column = "Model Size (MB)"
+
+    def __init__(self, supernet: Supernet) -> None:
+        self._supernet = supernet
+
+    def compute(self, architectures: Sequence[Architecture]) -> NDArray[np.float64]:
+        """Return the sizes, shape (n,); see `AnalyticObjective.compute`."""
+        counts = np.array([self._supernet.params(a) for a in architectures], dtype=np.float64)
+        return counts * BYTES_PER_WEIGHT / 1e6
+
+
+def count_macs(module: nn.Module, example: Tensor) -> int:
+    """Return fvcore's count of multiply-accumulates at batch 1, in the convention of published OFA tables.
+
+    Convolutions, linear layers and attention products count; batch norm, LayerNorm, pooling, activations and
+    element-wise products do not. The module is traced in evaluation mode and given back in the mode it had.
+
+    Args:
+        module: Any traceable network.
+        example: An input with the batch first; its first row is traced.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from fvcore.nn import FlopCountAnalysis
+
+    fast_path = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with torch.no_grad(), evaluating(module):
+            analysis = FlopCountAnalysis(module, example[:1])
+            analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
+            analysis.set_op_handle("aten::scaled_dot_product_attention", _attention_macs)
+            analysis.set_op_handle("aten::baddbmm", _baddbmm_macs)
+            by_operator = analysis.by_operator()
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast_path)
+    return sum(int(by_operator[name]) for name in COUNTED_OPERATORS)
+
+
+def _attention_macs(inputs: list[Any], outputs: list[Any]) -> int:
+    """Count both products of attention: queries (..., L, E), keys (..., S, E), values (..., S, V)."""
+    query, key, value = (v.type().sizes() for v in inputs[:3])
+    return int(math.prod(query[:-1]) * key[-2] * (query[-1] + value[-1]))
+
+
+def _baddbmm_macs(inputs: list[Any], outputs: list[Any]) -> int:
+    """Count the product of matrices of shape (b, n, k) and (b, k, m)."""
+    left, right = (v.type().sizes() for v in inputs[1:3])
+    return int(math.prod(left) * right[-1])

@@ -1,0 +1,173 @@
+"""int8 ONNX files: types, size, closeness to fp32, and the rewriting of hard sigmoids."""
+
+import logging
+from collections import Counter
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import TensorProto, numpy_helper
+
+from nas_compress.backends.onnxruntime import OnnxSession
+from nas_compress.compression import quantize
+from nas_compress.compression.export import export_onnx
+from nas_compress.compression.qdq import quantize_hard_sigmoid
+from nas_compress.compression.quantize import quantize_onnx
+from nas_compress.errors import CheckpointError, ConfigError, DataError
+
+
+@pytest.fixture(scope="module")
+def fp32(net, images, tmp_path_factory):
+    path = tmp_path_factory.mktemp("fp32") / "net.onnx"
+    export_onnx(net, images[:2], path, {"classes": "5"})
+    return path
+
+
+@pytest.fixture(scope="module")
+def int8(fp32, images):
+    path = fp32.with_name("int8.onnx")
+    quantize_onnx(fp32, path, images.split(16))
+    return path
+
+
+def relative_error(net, path, images):
+    with torch.no_grad():
+        wanted = net(images)
+    return ((OnnxSession(path)(images) - wanted).abs().mean() / wanted.abs().mean()).item()
+
+
+def test_outputs_stay_close_to_fp32_at_any_batch(net, int8, images):
+    for batch in (1, 5, 64):
+        assert relative_error(net, int8, images[:batch]) < 0.1
+
+
+def test_activations_are_unsigned_and_weights_signed_per_channel(int8):
+    graph = onnx.load(int8).graph
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    activations = [constants[node.input[2]].data_type for node in graph.node if node.op_type == "QuantizeLinear"]
+    assert set(activations) == {TensorProto.UINT8}
+    weights = [t for t in graph.initializer if t.data_type == TensorProto.INT8 and len(t.dims) == 4]
+    assert len(weights) == 11  # every convolution: the stem, and 5 in each block
+    assert not any(t.data_type == TensorProto.FLOAT and len(t.dims) == 4 for t in graph.initializer)
+    scales = [
+        numpy_helper.to_array(constants[n.input[1]]) for n in graph.node if n.input[0] in {w.name for w in weights}
+    ]
+    assert all(scale.size > 1 for scale in scales) and len(scales) == len(weights)
+
+
+def test_weights_per_tensor_on_request(fp32, images, tmp_path):
+    quantize_onnx(fp32, tmp_path / "int8.onnx", [images], per_channel=False)
+    graph = onnx.load(tmp_path / "int8.onnx").graph
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    weights = {t.name for t in graph.initializer if t.data_type == TensorProto.INT8 and len(t.dims) == 4}
+    assert all(not constants[n.input[1]].dims for n in graph.node if n.input[0] in weights)
+
+
+def test_metadata_is_carried_over_and_tells_how_it_was_quantized(int8):
+    metadata = OnnxSession(int8).metadata
+    assert metadata["classes"] == "5"
+    assert "64 images" in metadata["quantization"] and "minmax" in metadata["quantization"]
+
+
+@pytest.mark.parametrize("method", ["entropy", "percentile"])
+def test_other_calibration_methods(net, fp32, images, tmp_path, method, capfd):
+    quantize_onnx(fp32, tmp_path / "int8.onnx", images.split(32), method=method)
+    out, err = capfd.readouterr()
+    assert not out and not err
+    assert relative_error(net, tmp_path / "int8.onnx", images) < 0.2
+
+
+def test_seven_bit_weights_where_the_processor_would_saturate(fp32, images, tmp_path, monkeypatch):
+    monkeypatch.setattr(quantize, "has_int8_dot_product", lambda: False)
+    quantize_onnx(fp32, tmp_path / "int8.onnx", [images])
+    graph = onnx.load(tmp_path / "int8.onnx").graph
+    weights = [numpy_helper.to_array(t) for t in graph.initializer if t.data_type == TensorProto.INT8 and t.dims]
+    assert max(int(np.abs(w).max()) for w in weights) <= 64
+    assert "7-bit" in OnnxSession(tmp_path / "int8.onnx").metadata["quantization"]
+
+
+def test_excluded_nodes_stay_in_fp32(fp32, images, tmp_path):
+    first = next(node.name for node in onnx.load(fp32).graph.node if node.op_type == "Conv")
+    quantize_onnx(fp32, tmp_path / "int8.onnx", [images], exclude=[first])
+    graph = onnx.load(tmp_path / "int8.onnx").graph
+    assert sum(t.data_type == TensorProto.FLOAT and len(t.dims) == 4 for t in graph.initializer) == 1
+
+
+def test_the_quantizers_remarks_are_kept_from_the_user(fp32, images, tmp_path, caplog):
+    with caplog.at_level(logging.WARNING):
+        quantize_onnx(fp32, tmp_path / "int8.onnx", [images])
+    assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"method": "minmaxx"}, ConfigError, "did you mean 'minmax'"),
+        ({"exclude": ["/0/Cnv"]}, ConfigError, "has no node '/0/Cnv' .did you mean '/0/Conv'"),
+        ({"calibration": []}, DataError, "calibration images"),
+        ({"fp32_path": "absent.onnx"}, CheckpointError, "absent.onnx"),
+    ],
+)
+def test_mistakes_are_named_and_no_file_is_left(fp32, images, tmp_path, options, error, message):
+    target = tmp_path / "int8.onnx"
+    if "fp32_path" in options:
+        options = options | {"fp32_path": tmp_path / options["fp32_path"]}
+    with pytest.raises(error, match=message):
+        quantize_onnx(**({"fp32_path": fp32, "int8_path": target, "calibration": [images]} | options))
+    assert not list(tmp_path.iterdir())
+
+
+def quantized_without_rewriting(fp32, images, folder, monkeypatch):
+    monkeypatch.setattr(quantize, "quantize_hard_sigmoid", lambda model: 0)
+    quantize_onnx(fp32, folder / "plain.onnx", images.split(16))
+    return folder / "plain.onnx"
+
+
+def test_hard_sigmoids_become_additions_that_give_the_same_numbers(fp32, int8, images, tmp_path, monkeypatch):
+    plain = quantized_without_rewriting(fp32, images, tmp_path, monkeypatch)
+    before, after = (Counter(n.op_type for n in onnx.load(p).graph.node) for p in (plain, int8))
+    assert before["HardSigmoid"] == 7 and after["HardSigmoid"] == 0
+    assert after["Add"] == before["Add"] + 7
+    wanted, got = OnnxSession(plain)(images), OnnxSession(int8)(images)
+    assert (got - wanted).abs().max() < 0.05 * wanted.abs().max()
+
+
+def test_hard_sigmoids_in_fp32_are_left_alone(fp32):
+    model = onnx.load(fp32)
+    before = model.SerializeToString()
+    assert quantize_hard_sigmoid(model) == 0
+    assert model.SerializeToString() == before
+
+
+def _single_hard_sigmoid(output_scale):
+    """Return x -> quantize -> hard sigmoid -> quantize -> dequantize, over x in [-4, 4]."""
+    scalars = {"s": np.float32(8 / 255), "z": np.uint8(128), "t": np.float32(output_scale), "y": np.uint8(0)}
+    helper = onnx.helper
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "s", "z"], ["xq"]),
+        helper.make_node("DequantizeLinear", ["xq", "s", "z"], ["xd"]),
+        helper.make_node("HardSigmoid", ["xd"], ["h"], alpha=1 / 6, beta=0.5),
+        helper.make_node("QuantizeLinear", ["h", "t", "y"], ["hq"]),
+        helper.make_node("DequantizeLinear", ["hq", "t", "y"], ["out"]),
+    ]
+    value = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        nodes, "g", [value("x", TensorProto.FLOAT, ["n"])], [value("out", TensorProto.FLOAT, ["n"])],
+        [numpy_helper.from_array(np.array(v), k) for k, v in scalars.items()],
+    )  # fmt: skip
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def test_the_addition_saturates_where_the_hard_sigmoid_does():
+    model = _single_hard_sigmoid(1 / 255)
+    x = torch.linspace(-5, 5, 1001)
+    wanted = OnnxSession(model.SerializeToString())(x)
+    assert quantize_hard_sigmoid(model) == 1
+    got = OnnxSession(model.SerializeToString())(x)
+    assert wanted.min() == 0 and wanted.max() == pytest.approx(1)
+    assert (got - wanted).abs().max() <= 1.01 / 255
+
+
+def test_a_range_beyond_one_is_left_alone():
+    assert quantize_hard_sigmoid(_single_hard_sigmoid(2 / 255)) == 0
