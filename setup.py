@@ -14,9 +14,9 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.11",
-    packages=find_packages(include=["nas_compress", "nas_compress.*"]),
-    package_data={"nas_compress": ["py.typed"]},
-    include_package_data=True,
+    packages=[*find_packages(include=["nas_compress", "nas_compress.*"]), "nas_compress.yaml_templates"],
+    package_dir={"nas_compress.yaml_templates": "yaml_templates"},
+    package_data={"nas_compress": ["py.typed"], "nas_compress.yaml_templates": ["*.yaml"]},
     install_requires=[
         # The upper bound keeps pip on the newest release this was tested with; 2.8 is what IPEX needs.
         "torch>=2.8,<2.14",
@@ -34,7 +34,7 @@ setup(
         "onnxscript>=0.3",
         "safetensors>=0.4.3",
         "rich>=13",
-        "typer>=0.12",
+        "typer>=0.16",
         "matplotlib>=3.8",
         "pillow>=10",
         "neural-compressor-pt>=3.4",

@@ -1,0 +1,270 @@
+"""Checks across fields and against registries and files; cheap, and free of any deep-learning library."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nas_compress.constraints import parse_constraint
+from nas_compress.errors import NASError, suggest
+from nas_compress.registry import Registry
+from nas_compress.settings import Location, Problem, show
+
+if TYPE_CHECKING:
+    from nas_compress.config import LatencyConfig, SearchOptions, SupernetSearch
+    from nas_compress.recipe import SelectStep
+
+
+def name_problems(registry: Registry[Any], name: str, location: Location) -> Iterator[Problem]:
+    """Yield a problem if the registry does not hold the name."""
+    try:
+        registry.canonical(name)
+    except NASError as error:
+        yield Problem(location, str(error))
+
+
+def strategy_problems(approach: str, algorithm: str | None, here: Location) -> Iterator[Problem]:
+    """Check that the algorithm belongs to the approach."""
+    location = (*here, "search_algorithm")
+    if algorithm is None:
+        return
+    if approach == "evolutionary":
+        from nas_compress.search import strategies
+
+        yield from name_problems(strategies, algorithm, location)
+        return
+    allowed = "nsga2" if approach == "dynas" else "random"
+    if algorithm != allowed:
+        yield Problem(location, f"{show(algorithm)} does not go with approach {approach!r}; allowed: {allowed}")
+
+
+def search_problems(options: SearchOptions, approach: str, here: Location) -> Iterator[Problem]:
+    """Check metrics, numbers and files of a search, apart from the super-network."""
+    if approach != "random" and options.population > options.num_evals:
+        yield Problem(
+            (*here, "population"),
+            f"{options.population} is larger than num_evals ({options.num_evals}); lower it or raise num_evals",
+        )
+    yield from metric_problems(options.metrics, here)
+    if "latency" in canonical_metrics(options.metrics):
+        yield from latency_problems(options.latency, (*here, "latency"))
+    if approach == "dynas":
+        from nas_compress.predictors import predictors
+
+        yield from name_problems(predictors, getattr(options, "predictor"), (*here, "predictor"))  # noqa: B009
+    if options.warm_start is not None:
+        yield from file_problems(options.warm_start, (*here, "warm_start"))
+
+
+def canonical_metrics(metrics: Sequence[str]) -> list[str]:
+    """Return the registered spellings of those metrics that exist."""
+    from nas_compress.objectives import objectives
+
+    return [objectives.canonical(name) for name in metrics if name in objectives]
+
+
+def metric_problems(metrics: Sequence[str], here: Location) -> Iterator[Problem]:
+    """Check that all metrics exist and none is given twice."""
+    from nas_compress.objectives import objectives
+
+    known: dict[str, str] = {}
+    for index, name in enumerate(metrics):
+        location = (*here, "metrics", index)
+        if name not in objectives:
+            yield from name_problems(objectives, name, location)
+            continue
+        canonical = objectives.canonical(name)
+        if canonical in known:
+            also = "" if known[canonical] == name else f" (as {known[canonical]!r})"
+            yield Problem(location, f"{name!r} is given twice{also}")
+        known[canonical] = name
+
+
+def direction_problems(metrics: Sequence[str], higher: Sequence[bool] | None, here: Location) -> Iterator[Problem]:
+    """Check INC's `higher_is_better` against the directions of the metrics, which are fixed."""
+    from nas_compress.objectives import objectives
+
+    if not higher or not all(name in objectives for name in metrics):
+        return
+    right = [objectives.entry(name).info["direction"] == "maximize" for name in metrics]
+    if list(higher) != right:
+        wanted = ", ".join(f"{name}: {show(value)}" for name, value in zip(metrics, right, strict=True))
+        yield Problem((*here, "higher_is_better"), f"{list(higher)} does not fit the metrics ({wanted}); leave it out")
+
+
+def latency_problems(latency: LatencyConfig, here: Location) -> Iterator[Problem]:
+    """Check that the backend exists and is installed, and that the numbers of runs fit together."""
+    from nas_compress.backends import backends
+
+    unknown = list(name_problems(backends, latency.backend, (*here, "backend")))
+    yield from unknown
+    if not unknown:
+        yield from _backend_problems(backends, latency.backend, (*here, "backend"))
+    if latency.min_runs > latency.max_runs:
+        yield Problem((*here, "min_runs"), f"{latency.min_runs} is larger than max_runs ({latency.max_runs})")
+    cores = os.cpu_count() or 1
+    if latency.threads > cores:
+        yield Problem((*here, "threads"), f"{latency.threads} is more than this machine's {cores} CPU cores")
+
+
+def _backend_problems(backends: Registry[Any], name: str, location: Location) -> Iterator[Problem]:
+    try:
+        backends.get(name).check()
+    except NASError as error:
+        yield Problem(location, str(error))
+
+
+def results_problems(section: SupernetSearch, here: Location) -> Iterator[Problem]:
+    """Check that the results can be written, and that one process is to do it."""
+    if section.distributed:
+        yield Problem((*here, "distributed"), "true is not supported; start one search per machine and leave it false")
+    yield from results_path_problems(section.results_csv_path, (*here, "results_csv_path"))
+
+
+def needs_images(metrics: Sequence[str]) -> bool:
+    """Return whether a metric is measured on images, and so wants trained weights and data."""
+    return "acc" in canonical_metrics(metrics)
+
+
+def supernet_problems(name: str | None, metrics: Sequence[str], here: Location) -> Iterator[Problem]:
+    """Check that the super-network exists and has all metrics."""
+    from nas_compress.supernets import supernets
+
+    if name is None:
+        yield Problem((*here, "supernet"), f"is not set; known: {', '.join(supernets)}")
+        return
+    if name not in supernets:
+        yield from name_problems(supernets, name, (*here, "supernet"))
+        return
+    offered = supernets.entry(name).info["metrics"]
+    for metric in canonical_metrics(metrics):
+        if metric not in offered:
+            yield Problem((*here, "metrics"), f"supernet {name!r} has no {metric!r}; it has: {', '.join(offered)}")
+
+
+def dataset_problems(section: Any, here: Location, *, needed: bool = True) -> Iterator[Problem]:
+    """Check that the dataset (the super-network's, if none is named) exists and its files are there.
+
+    Args:
+        section: Has `supernet`, `dataset` and `dataset_path`.
+        here: Where the section stands.
+        needed: Whether images are used at all; a name or a path that is given is checked in any case.
+    """
+    from nas_compress.data import check, data_sources
+    from nas_compress.supernets import supernets
+
+    name = section.dataset
+    if name is not None and name not in data_sources:
+        yield from name_problems(data_sources, name, (*here, "dataset"))
+        return
+    if name is None and section.supernet is not None and section.supernet in supernets:
+        name = supernets.entry(section.supernet).info["dataset"]
+    if name is None or not (needed or section.dataset_path is not None):
+        return
+    try:
+        check(name, section.dataset_path)
+    except NASError as error:
+        yield Problem((*here, "dataset_path"), str(error).removeprefix("dataset_path = "))
+
+
+def weights_problems(section: Any, here: Location, *, needed: bool = True) -> Iterator[Problem]:
+    """Check the checkpoint or, where none is given and trained weights are needed, that the super-network has some.
+
+    Args:
+        section: Has `supernet` and `supernet_ckpt_path`.
+        here: Where the section stands.
+        needed: Whether the weights must be trained ones; a checkpoint that is given is checked in any case.
+    """
+    from nas_compress.supernets import supernets
+
+    location = (*here, "supernet_ckpt_path")
+    if section.supernet_ckpt_path is not None:
+        yield from checkpoint_problems(section.supernet_ckpt_path, location)
+    elif needed and section.supernet in supernets and supernets.entry(section.supernet).info.get("weights") is None:
+        reason = f"is not set, and {section.supernet!r} comes without weights"
+        yield Problem(location, f"{reason}; train it with: nas-compress train-supernet RECIPE")
+
+
+def checkpoint_problems(path: Path, location: Location) -> Iterator[Problem]:
+    """Check that a checkpoint is there and begins as a safetensors or torch file does."""
+    if problems := list(file_problems(path, location)):
+        yield from problems
+        return
+    with path.open("rb") as file:
+        head = file.read(9)
+    if path.suffix == ".safetensors":
+        header = int.from_bytes(head[:8], "little")
+        whole = len(head) == 9 and head[8:] == b"{" and header + 8 <= path.stat().st_size
+    else:
+        whole = head.startswith((b"PK\x03\x04", b"\x80"))
+    if not whole:
+        yield Problem(location, f"{show(path)} is not a whole safetensors or torch file")
+
+
+def file_problems(path: Path, location: Location) -> Iterator[Problem]:
+    """Check that a file is there and can be read."""
+    if path.is_dir():
+        yield Problem(location, f"{show(path)} is a folder; wants a file")
+    elif not path.exists():
+        yield Problem(location, f"no such file: {show(path)}{_neighbour(path)}")
+    elif not os.access(path, os.R_OK):
+        yield Problem(location, f"{show(path)} cannot be read (permission denied)")
+
+
+def _neighbour(path: Path) -> str:
+    """Return a hint at a file of a similar name, or at the first missing folder."""
+    missing = next((p for p in reversed(path.absolute().parents) if not p.is_dir()), None)
+    if missing is not None:
+        return f" (the folder {missing} does not exist)"
+    return suggest(path.name, [p.name for p in path.absolute().parent.iterdir()][:1000])
+
+
+def results_path_problems(path: Path, location: Location) -> Iterator[Problem]:
+    """Check that a file can be written there."""
+    if path.is_dir():
+        yield Problem(location, f"{show(path)} is a folder; wants a file name")
+        return
+    parent = next(p for p in path.absolute().parents if p.exists())
+    if not parent.is_dir():
+        yield Problem(location, f"{show(path)} cannot be written: {parent} is not a folder")
+    elif not os.access(path if path.exists() else parent, os.W_OK):
+        yield Problem(location, f"{show(path)} cannot be written (permission denied in {parent})")
+
+
+def select_problems(options: SelectStep, metrics: Sequence[str] | None, here: Location) -> Iterator[Problem]:
+    """Check that a selection is about metrics that the search measures, in their units.
+
+    Args:
+        options: The step.
+        metrics: The metrics of the search; None if there is none, which is reported elsewhere.
+        here: Where the step stands.
+    """
+    from nas_compress.objectives import objectives
+
+    if options.maximize is not None and options.minimize is not None:
+        yield Problem(here, "maximize and minimize are both given; choose by one metric, put limits on the others")
+    direction, goal = options.goal
+    yield from _measured_problems(goal, metrics, (*here, direction))
+    if goal in objectives and (right := objectives.entry(goal).info["direction"]) != direction:
+        yield Problem((*here, direction), f"{goal!r} is an objective to {right}")
+    for name, text in options.constraints.items():
+        location = (*here, "constraints", name)
+        if unmeasured := list(_measured_problems(name, metrics, location)):
+            yield from unmeasured
+            continue
+        try:
+            parse_constraint(text, name=name, unit=objectives.entry(name).info["unit"])
+        except NASError as error:
+            yield Problem(location, str(error))
+
+
+def _measured_problems(name: str, metrics: Sequence[str] | None, location: Location) -> Iterator[Problem]:
+    """Check that a metric exists and is one of the search's."""
+    from nas_compress.objectives import objectives
+
+    if name not in objectives:
+        yield from name_problems(objectives, name, location)
+    elif metrics is not None and objectives.canonical(name) not in canonical_metrics(metrics):
+        yield Problem(location, f"{name!r} is not measured by the 'nas' step; add it to its metrics {list(metrics)}")

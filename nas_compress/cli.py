@@ -1,0 +1,284 @@
+"""The command line: parses, calls, prints. A user's mistake gives one message and exit code 2, never a traceback."""
+
+from __future__ import annotations
+
+import json
+import logging
+from enum import StrEnum
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from nas_compress import console
+from nas_compress.config import NASConfig
+from nas_compress.documents import template_path, template_text
+from nas_compress.errors import ConfigError, NASError
+from nas_compress.recipe import Recipe, Step
+
+if TYPE_CHECKING:
+    from nas_compress.pipeline import CompressionResult
+
+USER_ERROR = 2
+INTERRUPTED = 130
+
+
+class _Commands(TyperGroup):
+    """Turns the errors that a user can cause into a message and an exit code."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except NASError as error:
+            console.complain(f"error: {error}")
+            raise SystemExit(USER_ERROR) from None
+        except KeyboardInterrupt:
+            console.complain("interrupted; what was measured is kept: the same command goes on from there")
+            raise SystemExit(INTERRUPTED) from None
+
+
+app = typer.Typer(
+    cls=_Commands,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Search super-networks for sub-networks that are fast on CPUs, and compress them.",
+)
+
+RecipeArgument = Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe: a template's name or a YAML file.")]
+ConfigArgument = Annotated[
+    str, typer.Argument(metavar="CONFIG", help="A search config: a template's name or a YAML file.")
+]
+OutputOption = Annotated[Path | None, typer.Option(help="Folder for everything, instead of the recipe's.")]
+SeedOption = Annotated[int | None, typer.Option(min=0, help="Seed, instead of the one in the file.")]
+
+
+def _show_version(wanted: bool) -> None:
+    if not wanted:
+        return
+    try:
+        version = metadata.version("nas-compress")
+    except metadata.PackageNotFoundError:
+        version = "(a source tree, not installed)"
+    typer.echo(f"nas-compress {version}")
+    raise typer.Exit
+
+
+@app.callback()
+def _start(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Also log what is done, with more detail.")] = False,
+) -> None:
+    console.set_up_logging(logging.DEBUG if verbose else logging.WARNING)
+
+
+@app.command()
+def search(
+    config: ConfigArgument,
+    plot: Annotated[Path | None, typer.Option(help="Write the Pareto front as an image (.png, .pdf, .svg).")] = None,
+    seed: SeedOption = None,
+) -> None:
+    """Search a super-network and print the Pareto front.
+
+    Started again, a search that was interrupted goes on where it stopped.
+    """
+    settings = NASConfig.from_yaml(config)
+    if seed is not None:
+        settings.seed = seed
+
+    from nas_compress.agent import NAS
+
+    agent = NAS(settings)
+    with console.search_progress(settings.section.num_evals) as on_trial:
+        result = agent.search(on_trial)
+    console.show_front(result)
+    if plot is not None:
+        result.plot(plot)
+        console.say(f"plot: {plot}")
+    console.say(f"all results: {settings.section.results_csv_path}")
+
+
+@app.command()
+def compress(recipe: RecipeArgument, output: OutputOption = None, seed: SeedOption = None) -> None:
+    """Run a recipe: train, search, select, fine-tune, quantize, export, measure.
+
+    Every step's outcome is kept in the output folder: run the command again and it goes on at the first step that
+    is not done.
+    """
+    result = _run(_recipe(recipe, output, seed))
+    console.show_compression(result)
+
+
+@app.command()
+def train_supernet(recipe: RecipeArgument, output: OutputOption = None, seed: SeedOption = None) -> None:
+    """Run the train_supernet step of a recipe alone.
+
+    Started again, training goes on after the last complete epoch.
+    """
+    settings = _recipe(recipe, output, seed)
+    training = [step for step in settings.steps if step.name == "train_supernet"]
+    if not training:
+        raise ConfigError(f"the recipe {settings.name!r} has no 'train_supernet' step")
+    settings.steps = training
+    result = _run(settings)
+    console.say(f"weights and log: {result.folder}")
+
+
+def _recipe(name_or_path: str, output: Path | None, seed: int | None) -> Recipe:
+    recipe = Recipe.from_yaml(name_or_path)
+    if output is not None:
+        recipe.output = output
+    if seed is not None:
+        recipe.seed = seed
+    return recipe
+
+
+def _run(recipe: Recipe) -> CompressionResult:
+    recipe.check()
+
+    from nas_compress import pipeline
+
+    with console.recipe_progress() as progress:
+        return pipeline.compress(recipe, progress=progress)
+
+
+@app.command()
+def measure(
+    config: ConfigArgument,
+    architecture: Annotated[
+        str,
+        typer.Argument(
+            help="`largest`, `smallest`, or an architecture as results tables write it: {'ks': [3, ...], ...}."
+        ),
+    ] = "largest",
+) -> None:
+    """Measure one architecture of a super-network in every metric of a search config."""
+    from nas_compress.agent import NAS
+    from nas_compress.space import Architecture
+
+    agent = NAS(NASConfig.from_yaml(config))
+    ends = {"largest": agent.space.largest, "smallest": agent.space.smallest}
+    point = ends[architecture]() if architecture in ends else Architecture.parse(architecture)
+    point = agent.space.canonicalize(point)
+    subnet = agent.build(point)
+    console.show_measurements([(each, each.measure(subnet, point)) for each in agent.objectives()])
+
+
+@app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The output folder of a recipe.")],
+) -> None:
+    """Write the report of a finished recipe again, from what its folder holds."""
+    if not folder.is_dir():
+        raise ConfigError(f"no such folder: {folder}")
+
+    from nas_compress.report import write_report
+
+    console.say(f"report: {write_report(folder)}")
+
+
+class Topic(StrEnum):
+    """What `list` shows."""
+
+    supernets = "supernets"
+    data = "data"
+    objectives = "objectives"
+    strategies = "strategies"
+    predictors = "predictors"
+    backends = "backends"
+    steps = "steps"
+    templates = "templates"
+
+
+@app.command("list")
+def list_names(
+    topic: Annotated[Topic | None, typer.Argument(help="What to list; everything if not given.")] = None,
+) -> None:
+    """List the names that configs and recipes can use, with a line each."""
+    for each in [topic] if topic else list(Topic):
+        console.show_names(each.value, _names(each))
+
+
+def _names(topic: Topic) -> dict[str, str]:
+    from nas_compress.backends import backends
+    from nas_compress.data import data_sources
+    from nas_compress.objectives import objectives
+    from nas_compress.predictors import predictors
+    from nas_compress.search import strategies
+    from nas_compress.supernets import supernets
+
+    if topic is Topic.steps:
+        return {name: field.description or "" for name, field in Step.model_fields.items()}
+    if topic is Topic.templates:
+        return _templates()
+    registries: dict[Topic, Any] = {
+        Topic.supernets: supernets,
+        Topic.data: data_sources,
+        Topic.objectives: objectives,
+        Topic.strategies: strategies,
+        Topic.predictors: predictors,
+        Topic.backends: backends,
+    }
+    registry = registries[topic]
+    return {name: registry.entry(name).summary for name in registry}
+
+
+def _templates() -> dict[str, str]:
+    """Return the first line of each template, a comment that says what it is."""
+    from nas_compress.documents import template_names
+
+    return {name: template_text(name).partition("\n")[0].lstrip("# ") for name in template_names()}
+
+
+@app.command()
+def init(
+    template: Annotated[
+        str | None, typer.Argument(metavar="TEMPLATE", help="A template's name; all are listed if not given.")
+    ] = None,
+    path: Annotated[Path | None, typer.Argument(help="The file to write; TEMPLATE.yaml if not given.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
+) -> None:
+    """Copy a template to a file of your own, to edit."""
+    if template is None:
+        console.show_names("templates", _templates())
+        return
+    source = template_path(template)
+    target = path or Path(f"{source.stem}.yaml")
+    target = target / f"{source.stem}.yaml" if target.is_dir() else target
+    if target.exists() and not force:
+        raise ConfigError(f"{target} exists; give another path, or --force to replace it")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(source.read_text(encoding="utf-8"), encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"cannot write {target}: {error.strerror}") from None
+    console.say(f"wrote {target}")
+
+
+class Document(StrEnum):
+    """What `schema` describes."""
+
+    search = "search"
+    recipe = "recipe"
+
+
+@app.command()
+def schema(
+    document: Annotated[Document, typer.Argument(help="`search` for search configs, `recipe` for recipes.")],
+) -> None:
+    """Print the JSON schema of a search config or a recipe, for editors."""
+    described = NASConfig.json_schema() if document is Document.search else Recipe.json_schema()
+    typer.echo(json.dumps(described, indent=2))
+
+
+def main() -> None:
+    """Run the command line."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

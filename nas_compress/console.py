@@ -1,0 +1,145 @@
+"""What the command line prints: tables on standard output, progress, warnings and errors on standard error."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.progress import (
+    BarColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from nas_compress.objectives.base import Measurement, Objective
+    from nas_compress.pipeline import CompressionResult, StepProgress
+    from nas_compress.result import SearchResult
+    from nas_compress.study import StudyProgress
+
+_out = Console(highlight=False)
+_err = Console(stderr=True, highlight=False)
+
+
+def say(text: str) -> None:
+    """Print a line of plain text."""
+    _out.print(text, markup=False, soft_wrap=True)
+
+
+def complain(text: str) -> None:
+    """Print a message on standard error."""
+    _err.print(text, markup=False, soft_wrap=True)
+
+
+def set_up_logging(level: int) -> None:
+    """Send the package's log records of a level and above to standard error."""
+    handler = RichHandler(console=_err, show_path=False, show_time=False, markup=False)
+    logger = logging.getLogger("nas_compress")
+    logger.handlers = [handler]
+    logger.setLevel(level)
+    logger.propagate = False
+
+
+def show_names(title: str, names: Mapping[str, str]) -> None:
+    """Print names with a line each."""
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, show_header=False, pad_edge=False)
+    table.add_column(no_wrap=True)
+    table.add_column()
+    for name, summary in names.items():
+        table.add_row(f"  {name}", summary)
+    _out.print(table, markup=False)
+    _out.print()
+
+
+@contextmanager
+def search_progress(total: int) -> Iterator[Callable[[StudyProgress], None]]:
+    """Show a bar of evaluated architectures; yields the callback to give to a search."""
+    with _bars() as bars:
+        task = bars.add_task("search", total=total, note="")
+
+        def update(progress: StudyProgress) -> None:
+            bars.update(task, completed=progress.done, note=f"{progress.done} of {progress.total} architectures")
+
+        yield update
+
+
+@contextmanager
+def recipe_progress() -> Iterator[Callable[[StepProgress], None]]:
+    """Show a bar per step of a recipe; yields the callback to give to the pipeline."""
+    with _bars() as bars:
+        tasks: dict[str, TaskID] = {}
+
+        def update(progress: StepProgress) -> None:
+            if progress.step not in tasks:
+                tasks[progress.step] = bars.add_task(progress.step, total=progress.total, note="")
+            task = tasks[progress.step]
+            bars.update(task, completed=progress.done, total=progress.total, note=progress.note)
+
+        yield update
+
+
+def _bars() -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    return Progress(*columns, TextColumn("{task.fields[note]}"), console=_err)
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value.is_integer() or abs(value) >= 1e6 else f"{value:,.5g}"
+
+
+def show_front(result: SearchResult) -> None:
+    """Print the Pareto front, one architecture a row."""
+    front = result.front()
+    failed = len(result) - len(result.measured)
+    title = f"Pareto front: {len(front)} of {len(result)} architectures"
+    table = Table(
+        title=title + (f" ({failed} failed)" if failed else ""), title_justify="left", title_style="bold", expand=True
+    )
+    rows = [[_number(trial.values[o.name]) for o in result.objectives] for trial in front]
+    for column, objective in enumerate(result.objectives):
+        width = max(len(text) for text in (objective.label, *(row[column] for row in rows)))
+        table.add_column(objective.label, justify="right", no_wrap=True, min_width=width)
+    table.add_column("architecture", overflow="ellipsis", no_wrap=True, ratio=1)
+    for row, trial in zip(rows, front, strict=True):
+        table.add_row(*row, str(trial.architecture))
+    _out.print(table)
+
+
+def show_measurements(rows: Sequence[tuple[Objective, Measurement]]) -> None:
+    """Print what one architecture measured, a metric a row."""
+    table = Table(box=None, pad_edge=False)
+    for header in ("metric", "value", "spread", "unit"):
+        table.add_column(header, justify="right" if header in ("value", "spread") else "left")
+    for objective, measured in rows:
+        spread = "exact" if measured.spread is None else f"{measured.spread:,.3g}"
+        table.add_row(objective.name, _number(measured.value), spread, objective.unit)
+    _out.print(table)
+
+
+def show_compression(result: CompressionResult) -> None:
+    """Print what the exported files measured, how they compare, and where everything is."""
+    if result.artefacts:
+        from nas_compress.report.comparison import compare, sentence
+        from nas_compress.report.write import conditions, table_rows
+
+        table = Table(
+            title="Exported files, measured", title_justify="left", title_style="bold", box=None, padding=(0, 1)
+        )
+        for header in ("network", "test acc. (%)", "MACs", "parameters", "file (kB)", "latency (ms)"):
+            table.add_column(header, justify="left" if header == "network" else "right", no_wrap=True)
+        for row in table_rows(result.artefacts):
+            table.add_row(*row)
+        _out.print(table)
+        reference, *others = result.artefacts
+        for entry in others:
+            say(sentence(compare(entry, reference)))
+        say(conditions(reference))
+    say(f"everything: {result.folder}")

@@ -1,0 +1,269 @@
+"""NASConfig: attribute access, INC's YAML, round trips, and what is said about mistakes."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from nas_compress.config import APPROACHES, DynasConfig, NASConfig
+from nas_compress.documents import template_names, template_text
+from nas_compress.errors import ConfigError
+
+INC_YAML = """
+model:
+    name: imagenet_nas
+    framework: pytorch
+
+nas:
+    approach: dynas
+    search:
+        search_algorithm: nsga2
+        search_space:
+        max_trials:
+        seed: 7
+    dynas:
+        supernet: ofa_mbv3_d234_e346_k357_w1.2
+        metrics: ['acc', 'macs']
+        population: 50
+        num_evals: 250
+        results_csv_path: './search_results.csv'
+        batch_size: 64
+        eval_batch_size: 128
+        dataset_path: '/datasets/imagenet-ilsvrc2012'
+        supernet_ckpt_path:
+        num_workers: 20
+        test_fraction: 0.5
+        distributed: false
+"""
+
+
+def write(path: Path, text: str) -> Path:
+    path.write_text(text)
+    return path
+
+
+def message(function, *arguments, **keywords) -> str:
+    with pytest.raises(ConfigError) as caught:
+        function(*arguments, **keywords)
+    return str(caught.value)
+
+
+def searchable(**changes) -> NASConfig:
+    """A config that passes `check` (computed metrics want neither data nor weights)."""
+    section = {"supernet": "digits_mbv3", "metrics": ["macs", "params"], **changes}
+    return NASConfig(approach="dynas", dynas=section)
+
+
+def test_the_blog_example():
+    config = NASConfig(approach="dynas", search_algorithm="nsga2")
+    config.dynas.supernet = "ofa_mbv3_d234_e346_k357_w1.2"
+    config.dynas.metrics = ["acc", "macs"]
+    config.dynas.population = 50
+    config.dynas.num_evals = 250
+    config.dynas.results_csv_path = "search_results.csv"
+    config.dynas.batch_size = 64
+    config.dynas.dataset_path = "/datasets/imagenet-ilsvrc2012"
+    config.seed = 7
+    assert config.section is config.dynas
+    assert config.search.seed == 7 and config.metrics == ["acc", "macs"]
+    assert config.dynas.results_csv_path == Path("search_results.csv")
+    assert config.strategy == "dynas"
+
+
+def test_incs_yaml_loads_unchanged(tmp_path, caplog):
+    config = NASConfig.from_yaml(write(tmp_path / "inc.yaml", INC_YAML))
+    assert config.seed == 7
+    assert config.dynas.batch_size == 64
+    assert config.dynas.test_fraction == 0.5
+    assert config.dynas.supernet_ckpt_path is None
+    assert "'model' is not about the search" in caplog.text
+
+
+def test_metrics_of_the_search_section_serve_the_approach(tmp_path):
+    text = "nas: {approach: random, search: {metrics: [macs]}}"
+    assert NASConfig.from_yaml(write(tmp_path / "a.yaml", text)).random.metrics == ["macs"]
+    assert NASConfig(metrics=["params"]).dynas.metrics == ["params"]
+    text = message(NASConfig, metrics=["params"], dynas={"metrics": ["macs"]})
+    assert "give them once" in text
+
+
+@pytest.mark.parametrize("approach", APPROACHES)
+def test_flat_attributes_are_those_of_the_sections(approach):
+    config = NASConfig(approach=approach)
+    config.metrics = ["macs"]
+    config.search_algorithm = "nsga2"
+    config.search_space = {"ks": [3, 5]}
+    config.higher_is_better = [False]
+    config.max_trials = 3
+    assert getattr(config, approach).metrics == ["macs"]
+    assert config.search.model_dump() == {
+        "search_algorithm": "nsga2",
+        "seed": 42,
+        "metrics": None,
+        "search_space": {"ks": [3, 5]},
+        "higher_is_better": [False],
+        "max_trials": 3,
+    }
+
+
+@given(
+    approach=st.sampled_from(APPROACHES),
+    seed=st.integers(0, 2**31),
+    population=st.integers(1, 1000),
+    fraction=st.floats(0.001, 1.0),
+    metrics=st.lists(st.sampled_from(["acc", "macs", "latency"]), min_size=1, unique=True),
+    threads=st.integers(1, 64),
+    path=st.one_of(st.none(), st.just("weights/a b.safetensors")),
+)
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_yaml_round_trip(tmp_path, approach, seed, population, fraction, metrics, threads, path):
+    section = {
+        "population": population,
+        "test_fraction": fraction,
+        "metrics": metrics,
+        "supernet_ckpt_path": path,
+        "latency": {"threads": threads},
+    }
+    config = NASConfig(approach=approach, seed=seed, **{approach: section})
+    config.to_yaml(tmp_path / "config.yaml")
+    assert NASConfig.from_yaml(tmp_path / "config.yaml") == config
+
+
+def test_sections_of_other_approaches_survive_the_round_trip(tmp_path):
+    config = NASConfig(approach="random")
+    config.dynas.population = 7
+    config.to_yaml(tmp_path / "config.yaml")
+    assert NASConfig.from_yaml(tmp_path / "config.yaml").dynas.population == 7
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (lambda c: setattr(c.dynas, "populaton", 3), "nas.dynas.populaton: unknown key (did you mean 'population'?)"),
+        (lambda c: setattr(c.dynas, "population", "fifty"), "nas.dynas.population: 'fifty' is not a whole number"),
+        (lambda c: setattr(c.dynas, "population", 2.5), "nas.dynas.population: 2.5 is not a whole number"),
+        (lambda c: setattr(c.dynas, "population", True), "nas.dynas.population: true is not a number"),
+        (lambda c: setattr(c.dynas, "num_evals", 0), "nas.dynas.num_evals: 0 is not allowed; wants >= 1"),
+        (lambda c: setattr(c.dynas, "metrics", "acc"), "nas.dynas.metrics: 'acc' is not a list; write [acc]"),
+        (lambda c: setattr(c.dynas, "test_fraction", float("nan")), "nas.dynas.test_fraction: nan"),
+        (lambda c: setattr(c.dynas, "latency", {"thread": 2}), "nas.dynas.latency.thread: unknown key"),
+        (lambda c: setattr(c.dynas.latency, "threads", 0), "latency.threads: 0 is not allowed"),
+        (lambda c: setattr(c, "seed", -1), "nas.search.seed: -1 is not allowed; wants >= 0"),
+        (lambda c: setattr(c, "sed", 1), "nas.sed: unknown key (did you mean 'seed'?)"),
+        (lambda c: setattr(c, "approach", "dynsa"), "nas.approach: 'dynsa' is not allowed (did you mean 'dynas'?)"),
+        (lambda c: setattr(c, "approach", None), "nas.approach: null stands for INC's basic search"),
+        (lambda c: NASConfig(aproach="dynas"), "nas.aproach: unknown key (did you mean 'approach'?)"),
+        (lambda c: NASConfig(supernet="digits_mbv3"), "nas.supernet: unknown key here; it belongs to nas.dynas"),
+        (lambda c: NASConfig(dynas={"seed": 3}), "nas.dynas.seed: unknown key here; it belongs to nas.search"),
+        (lambda c: NASConfig(dynas=3), "nas.dynas: 3 is not a mapping"),
+        (lambda c: DynasConfig(metrics=[]), "nas.dynas.metrics: [] is too short"),
+        (lambda c: DynasConfig(dataset_path=""), "nas.dynas.dataset_path: '' is not a path"),
+    ],
+)
+def test_a_wrong_value_says_where_what_and_what_is_allowed(change, expected):
+    config = NASConfig()
+    before = config.to_dict()
+    assert expected in message(change, config)
+    assert config.to_dict() == before
+
+
+def test_all_problems_of_a_file_come_at_once_with_their_lines(tmp_path):
+    path = write(tmp_path / "a.yaml", "nas:\n  approach: dynas\n  dynas:\n    populaton: 3\n    num_evals: none\n")
+    text = message(NASConfig.from_yaml, path)
+    assert text.splitlines()[0] == f"{path} has 2 problems:"
+    assert "line 4: nas.dynas.populaton: unknown key" in text
+    assert "line 5: nas.dynas.num_evals: 'none' is not a whole number" in text
+
+
+def test_a_checkable_config_passes():
+    searchable().check()
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"population": 51, "num_evals": 50}, "nas.dynas.population: 51 is larger than num_evals (50)"),
+        ({"supernet": None}, "nas.dynas.supernet: is not set; known: "),
+        (
+            {"supernet": "digits_mbv2"},
+            "nas.dynas.supernet: unknown supernet 'digits_mbv2' (did you mean 'digits_mbv3'?)",
+        ),
+        ({"metrics": ["macs", "bleu"]}, "nas.dynas.metrics[1]: unknown objective 'bleu'"),
+        ({"metrics": ["lat", "latency"]}, "nas.dynas.metrics[1]: 'latency' is given twice (as 'lat')"),
+        ({"predictor": "xgb"}, "nas.dynas.predictor: unknown predictor 'xgb'"),
+        ({"distributed": True}, "nas.dynas.distributed: true is not supported"),
+        ({"dataset": "cifar"}, "nas.dynas.dataset: unknown data source 'cifar' (did you mean 'cifar10'?)"),
+        ({"dataset": "idx", "dataset_path": "/nowhere"}, "nas.dynas.dataset_path: '/nowhere' does not exist"),
+        ({"metrics": ["latency"], "latency": {"backend": "onnx"}}, "nas.dynas.latency.backend: unknown backend 'onnx'"),
+        ({"metrics": ["latency"], "latency": {"threads": 9999}}, "nas.dynas.latency.threads: 9999 is more than this"),
+        (
+            {"metrics": ["latency"], "latency": {"min_runs": 9, "max_runs": 4}},
+            "nas.dynas.latency.min_runs: 9 is larger",
+        ),
+        ({"supernet_ckpt_path": "/nowhere/a.pth"}, "nas.dynas.supernet_ckpt_path: no such file: '/nowhere/a.pth'"),
+        ({"warm_start": "/nowhere.csv"}, "nas.dynas.warm_start: no such file: '/nowhere.csv'"),
+        ({"results_csv_path": "/"}, "nas.dynas.results_csv_path: '/' is a folder"),
+        ({"results_csv_path": "/dev/null/a.csv"}, "nas.dynas.results_csv_path: '/dev/null/a.csv' cannot be written"),
+    ],
+)
+def test_check_finds_what_does_not_fit_together(changes, expected):
+    assert message(searchable(**changes).check).startswith(expected)
+
+
+def test_check_sees_lists_that_were_changed_in_place():
+    config = searchable()
+    config.dynas.metrics.append(3)
+    assert "nas.dynas.metrics[2]: 3 is not text" in message(config.check)
+
+
+def test_check_knows_the_algorithms_of_each_approach():
+    config = searchable()
+    config.search_algorithm = "age"
+    assert "nas.search.search_algorithm: 'age' does not go with approach 'dynas'; allowed: nsga2" in message(
+        config.check
+    )
+    config = NASConfig(approach="evolutionary", search_algorithm="nsga3", evolutionary={"supernet": "digits_mbv3"})
+    assert "unknown search strategy 'nsga3' (did you mean 'nsga2'?)" in message(config.check)
+    config.search_algorithm = None
+    assert config.strategy == "nsga2"
+
+
+def test_directions_must_agree():
+    config = searchable()
+    config.higher_is_better = [True, False]
+    assert "nas.search.higher_is_better: [True, False] does not fit" in message(config.check)
+    config.higher_is_better = [False, False]
+    config.check()
+
+
+def test_a_checkpoint_must_look_like_one(tmp_path):
+    for name in ("net.pth", "net.safetensors"):
+        path = write(tmp_path / name, "version https://git-lfs.github.com/spec/v1\n")
+        assert "is not a whole safetensors or torch file" in message(searchable(supernet_ckpt_path=path).check)
+
+
+def test_a_similar_file_name_is_suggested(tmp_path):
+    write(tmp_path / "supernet.pth", "")
+    text = message(searchable(supernet_ckpt_path=tmp_path / "supernt.pth").check)
+    assert "(did you mean 'supernet.pth'?)" in text
+
+
+def test_problems_of_a_check_carry_the_line(tmp_path):
+    path = write(tmp_path / "a.yaml", "nas:\n  dynas:\n    supernet: digits_mbv2\n    metrics: [macs]\n")
+    assert message(NASConfig.from_yaml(path).check).startswith(f"{path}, line 3: nas.dynas.supernet: unknown")
+
+
+def test_json_schema_accepts_the_templates():
+    schema = NASConfig.json_schema()
+    assert schema["properties"]["nas"]["properties"].keys() >= {"approach", "search", *APPROACHES}
+    dynas = schema["$defs"]["DynasConfig"]
+    assert dynas["additionalProperties"] is False
+    assert all(item.get("description") for item in dynas["properties"].values())
+
+
+@pytest.mark.parametrize("name", [n for n in template_names() if "nas" in yaml.safe_load(template_text(n))])
+def test_templates_load(name):
+    config = NASConfig.from_yaml(name)
+    assert config.section.supernet

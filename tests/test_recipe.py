@@ -1,0 +1,178 @@
+"""Recipes: the steps, their order, round trips, and what is said about mistakes."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from nas_compress.documents import template_names, template_text
+from nas_compress.errors import ConfigError
+from nas_compress.recipe import STEP_NAMES, Recipe, TrainSupernetStep
+from nas_compress.training.config import FinetuneConfig, SupernetTrainConfig
+
+TRAIN, SEARCH = {"train_supernet": {"epochs": 3}}, {"nas": {"metrics": ["acc", "macs"], "num_evals": 60}}
+WHOLE = [TRAIN, SEARCH, "select", "finetune", "quantize", "export", "benchmark"]
+
+
+def recipe(*steps, **changes) -> Recipe:
+    return Recipe(**{"supernet": "digits_mbv3", "steps": list(steps), **changes})
+
+
+def message(function, *arguments, **keywords) -> str:
+    with pytest.raises(ConfigError) as caught:
+        function(*arguments, **keywords)
+    return str(caught.value)
+
+
+def test_a_whole_recipe():
+    whole = recipe(*WHOLE)
+    whole.check()
+    assert tuple(step.name for step in whole.steps) == STEP_NAMES
+    assert whole.folder == Path("outputs/recipe")
+    assert whole.step("quantize").engine == "onnxruntime"
+    assert recipe(SEARCH).step("quantize") is None
+
+
+def test_bare_names_empty_options_and_mappings_are_the_same():
+    assert (
+        recipe(TRAIN, SEARCH, "select")
+        == recipe(TRAIN, SEARCH, {"select": None})
+        == recipe(TRAIN, SEARCH, {"select": {}})
+    )
+
+
+def test_round_trip(tmp_path):
+    whole = recipe(*WHOLE, seed=7, output=tmp_path)
+    whole.to_yaml(tmp_path / "recipe.yaml")
+    assert Recipe.from_yaml(tmp_path / "recipe.yaml") == whole
+
+
+def test_the_recipes_seed_serves_all_steps():
+    text = message(recipe, {"train_supernet": {"seed": 1}})
+    assert text == "steps[0].train_supernet.seed: unknown key here; it belongs to the top level"
+
+
+def test_training_options_fit_the_trainers_configs():
+    training, tuning = recipe(*WHOLE).step("train_supernet"), recipe(*WHOLE).step("finetune")
+    assert SupernetTrainConfig(seed=1, **training.model_dump()).epochs == 3
+    assert FinetuneConfig(seed=1, **tuning.model_dump(exclude={"teacher"})).epochs == 10
+
+
+def test_the_search_step_as_a_search_config():
+    options = {"approach": "random", "num_evals": 9, "metrics": ["macs"], "search_space": {"ks": [3]}, "batch_size": 4}
+    config = recipe(TRAIN, {"nas": options}, seed=5, dataset="digits").nas_config(Path("out/results.csv"))
+    assert (config.approach, config.seed, config.search_space) == ("random", 5, {"ks": [3]})
+    assert (config.section.num_evals, config.section.batch_size) == (9, 4)
+    assert (config.section.supernet, config.section.dataset) == ("digits_mbv3", "digits")
+    assert config.section.results_csv_path == Path("out/results.csv")
+    assert recipe(TRAIN, {"nas": {"predictor": "svr"}}).nas_config(Path("a.csv")).dynas.predictor == "svr"
+    assert "no 'nas' step" in message(recipe(TRAIN).nas_config, Path("a.csv"))
+
+
+def test_a_name_comes_from_the_file(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("supernet: digits_mbv3\nsteps: [train_supernet]\n")
+    assert Recipe.from_yaml(path).name == "mine"
+
+
+@pytest.mark.parametrize(
+    ("steps", "expected"),
+    [
+        (["quantise"], "steps[0]: unknown step 'quantise' (did you mean 'quantize'?); known: train_supernet, nas"),
+        ([{"quantise": {}}], "steps[0]: unknown step 'quantise' (did you mean 'quantize'?)"),
+        ([{"nas": {}, "select": {}}], "steps[0]: a step has one name, got nas, select; start each with '- '"),
+        ([{}], "steps[0]: a step has one name, got none"),
+        ([3], "steps[0]: 3 is not a mapping"),
+        ([], "steps: [] is too short"),
+        ([{"nas": {"populaton": 3}}], "steps[0].nas.populaton: unknown key (did you mean 'population'?)"),
+        ([{"nas": 3}], "steps[0].nas: 3 is not a mapping"),
+        ([{"train_supernet": {"epochs": 0}}], "steps[0].train_supernet.epochs: 0 is not allowed; wants >= 1"),
+        ([{"train_supernet": {"epochs": True}}], "steps[0].train_supernet.epochs: true is not a number"),
+        ([{"train_supernet": {"augment": {"flp": True}}}], "steps[0].train_supernet.augment.flp: unknown key (did"),
+        ([{"select": {"constraints": {"latency": 2}}}], "steps[0].select.constraints.latency: 2 is not a limit; write"),
+        ([{"quantize": {"engine": "ort"}}], "steps[0].quantize.engine: 'ort' is not allowed"),
+        (
+            [{"export": {"formats": ["onxx"]}}],
+            "steps[0].export.formats[0]: 'onxx' is not allowed (did you mean 'onnx'?)",
+        ),
+        ([{"nas": {"steps": []}}], "steps[0].nas.steps: unknown key"),
+    ],
+)
+def test_a_wrong_step_says_where_what_and_what_is_allowed(steps, expected):
+    assert message(recipe, *steps).startswith(expected)
+
+
+def test_what_is_missing_is_named():
+    assert message(Recipe, steps=["train_supernet"]) == "supernet: is required"
+
+
+def test_assignment_to_a_training_step_is_validated():
+    step = TrainSupernetStep()
+    step.epochs = 5
+    assert step.epochs == 5
+    assert "train_supernet.epochs: 'x' is not a whole number" in message(setattr, step, "epochs", "x")
+
+
+@pytest.mark.parametrize(
+    ("steps", "expected"),
+    [
+        (
+            [SEARCH, TRAIN],
+            "steps[1]: 'train_supernet' stands after 'nas'; move it before: the search needs the trained",
+        ),
+        (
+            [TRAIN, "select"],
+            "steps[1]: 'select' needs a 'nas' step before it (it chooses from the search's result), which",
+        ),
+        ([TRAIN, "select", SEARCH], "which comes later"),
+        ([TRAIN, SEARCH, "quantize"], "steps[2]: 'quantize' needs a 'select' step before it"),
+        ([TRAIN, SEARCH, "select", "quantize", "finetune"], "int8 weights cannot be trained"),
+        ([TRAIN, SEARCH, "select", "export", "quantize"], "the quantized network is exported too"),
+        ([TRAIN, SEARCH, "select", "benchmark"], "steps[3]: 'benchmark' needs a 'export' step before it"),
+        ([TRAIN, SEARCH, SEARCH], "steps[2]: a second 'nas' step (the first is steps[1])"),
+        ([TRAIN, {"nas": {"num_evals": 9}}], "steps[1].nas.population: 50 is larger than num_evals (9)"),
+        ([TRAIN, {"nas": {"search_algorithm": "age"}}], "steps[1].nas.search_algorithm: 'age' does not go with"),
+        ([TRAIN, {"nas": {"metrics": ["bleu"]}}], "steps[1].nas.metrics[0]: unknown objective 'bleu'"),
+        (
+            [TRAIN, SEARCH, {"select": {"maximize": "macs"}}],
+            "steps[2].select.maximize: 'macs' is an objective to minimize",
+        ),
+        ([TRAIN, SEARCH, {"select": {"minimize": "latency"}}], "'latency' is not measured by the 'nas' step; add it"),
+        ([TRAIN, SEARCH, {"select": {"maximize": "acc", "minimize": "macs"}}], "maximize and minimize are both given"),
+        ([TRAIN, SEARCH, {"select": {"constraints": {"macs": "under 3"}}}], "steps[2].select.constraints.macs: "),
+        ([TRAIN, SEARCH, {"select": {"constraints": {"acc": ">= 97 ms"}}}], "unit 'ms'"),
+        ([TRAIN, SEARCH, "select", {"export": {"formats": ["safetensors"]}}, "benchmark"], "lacks 'onnx'"),
+        ([*WHOLE[:-1], {"benchmark": {"latency": {"backend": "torch"}}}], "'torch' cannot run exported files"),
+        ([{"train_supernet": {"subnets_per_step": 1}}], "the sandwich rule wants at least 2"),
+    ],
+)
+def test_check_finds_what_does_not_fit_together(steps, expected):
+    assert expected in message(recipe(*steps).check)
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"supernet": "digits"}, "supernet: unknown supernet 'digits'"),
+        ({"dataset": "cifar10", "dataset_path": "/nowhere"}, "dataset_path: '/nowhere' does not exist"),
+        ({"supernet_ckpt_path": "a.pth"}, "supernet_ckpt_path: is given, and a step trains the weights"),
+        ({"output": "/dev/null/out"}, "output: '/dev/null/out/report.json' cannot be written"),
+    ],
+)
+def test_check_finds_wrong_names_and_paths(changes, expected):
+    assert expected in message(recipe(*WHOLE, **changes).check)
+
+
+def test_json_schema_describes_steps_as_names_or_mappings_of_one_key():
+    name, mapping = Recipe.json_schema()["$defs"]["Step"]["anyOf"]
+    assert name["enum"] == list(STEP_NAMES)
+    assert mapping["maxProperties"] == 1 and set(mapping["properties"]) == set(STEP_NAMES)
+
+
+@pytest.mark.parametrize("name", [n for n in template_names() if "steps" in yaml.safe_load(template_text(n))])
+def test_templates_load(name):
+    assert Recipe.from_yaml(name).name == name
+
+
+def test_a_search_config_is_told_apart(tmp_path):
+    assert "inc_dynas.yaml is a search config" in message(Recipe.from_yaml, "inc_dynas")

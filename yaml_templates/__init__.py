@@ -1,0 +1,1 @@
+"""Templates of search configs and recipes, copied out by `nas-compress init`."""
