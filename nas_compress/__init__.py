@@ -1,1 +1,21 @@
 """Hardware-aware neural architecture search for model compression on CPUs."""
+
+from nas_compress.agent import NAS
+from nas_compress.config import NASConfig
+from nas_compress.errors import NASError
+from nas_compress.pipeline import CompressionResult, compress
+from nas_compress.recipe import Recipe
+from nas_compress.result import SearchResult
+from nas_compress.space import Architecture, SearchSpace
+
+__all__ = [
+    "NAS",
+    "Architecture",
+    "CompressionResult",
+    "NASConfig",
+    "NASError",
+    "Recipe",
+    "SearchResult",
+    "SearchSpace",
+    "compress",
+]

@@ -43,7 +43,6 @@ supernets: Registry[Callable[..., ImageSupernet]] = Registry(
 )
 
 
-
 def load_supernet(
     name: str,
     checkpoint: str | Path | None = None,

@@ -11,8 +11,9 @@ from fvcore.nn import FlopCountAnalysis
 from nas_compress.errors import ArchitectureError, CheckpointError, ConfigError
 from nas_compress.space import Architecture
 from nas_compress.supernets import supernets
-from nas_compress.supernets.checkpoint import load_checkpoint, write_state
+from nas_compress.supernets.checkpoint import load_checkpoint
 from nas_compress.supernets.mobilenet import MobileNetConfig, MobileNetSupernet, digits_mbv3, ofa_mbv3_w1_0
+from nas_compress.weights import write_state
 
 MAC_OPERATORS = ("conv", "linear")
 

@@ -1,0 +1,124 @@
+"""Writing `report.json` and `report.html` from what a recipe's folder holds."""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from nas_compress.errors import ConfigError
+from nas_compress.files import replacing
+from nas_compress.report.comparison import compare, sentence
+
+_HEADERS = ("network", "test accuracy (%)", "MACs", "parameters", "file (kB)", "latency (ms)")
+
+
+def write_report(folder: Path) -> Path:
+    """Write the report of a finished recipe and return the path of the page.
+
+    Args:
+        folder: The recipe's output folder, with the record of a `benchmark` step.
+
+    Raises:
+        ConfigError: The folder is not one, or the recipe has not come to its benchmark yet.
+    """
+    outcomes = _outcomes(folder)
+    artefacts = outcomes["benchmark"]["artefacts"]
+    content = {
+        "format": "nas_compress report",
+        "version": 1,
+        "artefacts": artefacts,
+        "comparisons": [compare(entry, artefacts[0]) for entry in artefacts[1:]],
+        "steps": {name: outcome for name, outcome in outcomes.items() if name != "benchmark"},
+        "test_images": outcomes["benchmark"]["test_images"],
+    }
+    with replacing(folder / "report.json") as temporary:
+        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    page = folder / "report.html"
+    with replacing(page) as temporary:
+        temporary.write_text(_page(folder, content), encoding="utf-8")
+    return page
+
+
+def _outcomes(folder: Path) -> dict[str, Any]:
+    path = folder / "steps.json"
+    if not path.is_file():
+        raise ConfigError(f"{folder} is not the folder of a recipe: it has no {path.name}")
+    try:
+        steps = json.loads(path.read_text(encoding="utf-8"))["steps"]
+        outcomes = {name: step["outcome"] for name, step in steps.items()}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f"{path} is damaged; run the recipe again") from error
+    if "benchmark" not in outcomes:
+        raise ConfigError(f"nothing to report in {folder}: its recipe has not come to a 'benchmark' step yet")
+    return outcomes
+
+
+def table_rows(artefacts: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
+    """Return one row of text per artefact: name, accuracy, MACs, parameters, file size, latency."""
+    return [
+        (
+            entry["name"],
+            f"{entry['accuracy']['value']:.2f} ± {entry['accuracy']['spread']:.2f}",
+            f"{entry['macs']:,}",
+            f"{entry['params']:,}",
+            f"{entry['size_bytes'] / 1e3:,.1f}",
+            f"{entry['latency']['median_ms']:.4f} ± {entry['latency']['error_ms']:.4f}",
+        )
+        for entry in artefacts
+    ]
+
+
+def conditions(artefact: Mapping[str, Any]) -> str:
+    """Return, in words, what an artefact's figures were measured on."""
+    context, images = artefact["context"], artefact["accuracy"]["images"]
+    hardware, versions = context["hardware"], context["versions"]
+    software = ", ".join(f"{name} {version}" for name, version in versions.items())
+    return (
+        f"Accuracy: {images} test images that neither training nor search saw, with the binomial standard error. "
+        f"Latency: median of {artefact['latency']['runs']} runs or more with its standard error, "
+        f"{context['backend']}, batch {context['batch_size']}, {context['threads']} thread(s), {hardware['cpu']} "
+        f"({hardware['cores']} cores), {hardware['os']}; {software}."
+    )
+
+
+def _page(folder: Path, content: Mapping[str, Any]) -> str:
+    artefacts, steps = content["artefacts"], content["steps"]
+    fewest = min(artefacts, key=lambda entry: entry["latency"]["runs"])
+    parts = [
+        f"<h1>{html.escape(folder.name)}</h1>",
+        _table(_HEADERS, table_rows(artefacts)),
+        *(f"<p>{html.escape(sentence(c))}</p>" for c in content["comparisons"]),
+        f"<p class=small>{html.escape(conditions(fewest))}</p>",
+    ]
+    if (folder / "pareto.png").is_file():
+        search = steps.get("nas", {})
+        found = f"{search.get('evaluations')} architectures evaluated, {search.get('front')} on the Pareto front"
+        parts += [f"<h2>Search</h2><p>{found} (search-validation images).</p>", '<img src="pareto.png" alt="front">']
+    if "select" in steps:
+        chosen = html.escape(json.dumps(steps["select"]["architecture"]))
+        parts += [f"<h2>Chosen architecture</h2><p><code>{chosen}</code></p>"]
+    return _FRAME.format(title=html.escape(folder.name), body="\n".join(parts))
+
+
+def _table(headers: Iterable[str], rows: Iterable[Sequence[str]]) -> str:
+    head = "".join(f"<th>{html.escape(text)}</th>" for text in headers)
+    body = "".join("<tr>" + "".join(f"<td>{html.escape(t)}</td>" for t in row) + "</tr>\n" for row in rows)
+    return f"<table>\n<tr>{head}</tr>\n{body}</table>"
+
+
+_FRAME = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>{title}</title>
+<style>
+body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem }}
+table {{ border-collapse: collapse }} img {{ max-width: 100% }}
+td, th {{ padding: .3rem .8rem; border-bottom: 1px solid #ccc; text-align: right }}
+td:first-child, th:first-child {{ text-align: left }}
+.small {{ font-size: .85em; color: #555 }}
+code {{ overflow-wrap: anywhere }}
+</style></head><body>
+{body}
+</body></html>
+"""
