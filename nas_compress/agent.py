@@ -90,9 +90,16 @@ class NAS:
 
     @property
     def space(self) -> SearchSpace:
-        """The super-network's space, restricted as the config says."""
+        """The super-network's space, restricted as the config says.
+
+        Raises:
+            ConfigError: The restriction names a gene or a value that the space does not have.
+        """
         allowed = self.config.search_space
-        return self.supernet.space.restrict(allowed) if allowed else self.supernet.space
+        try:
+            return self.supernet.space.restrict(allowed) if allowed else self.supernet.space
+        except ConfigError as error:
+            raise ConfigError(f"nas.search.search_space: {error}") from None
 
     @property
     def _metrics(self) -> list[str]:

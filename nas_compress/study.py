@@ -55,7 +55,8 @@ class Study:
             what is not in the archive and cannot be computed.
         num_evals: Number of architectures to evaluate, those answered from the archive included; at least 1.
         csv_path: Where to write a readable table of the trials, if anywhere.
-        context: What every measurement depends on besides an objective's own context: supernet, checkpoint.
+        context: What every measured (not computed) value depends on besides an objective's own context: supernet,
+            checkpoint.
         on_trial: Called after every trial.
 
     Raises:
@@ -170,7 +171,8 @@ class Study:
 
     def _add_context(self, objective: Objective) -> str:
         """Return the hash of what an objective is measured on; a change since earlier measurements is logged."""
-        context = {**self._context, **objective.context()}
+        computed = isinstance(objective, AnalyticObjective)
+        context = {**({} if computed else self._context), **objective.context()}
         key = self.archive.add_context(context)
         earlier = [r.context for r in self.archive.records if r.objective == objective.name]
         if earlier and key not in earlier:

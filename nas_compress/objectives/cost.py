@@ -23,62 +23,56 @@ COUNTED_OPERATORS = (
 )  # fmt: skip
 
 
-class Macs(AnalyticObjective):
-    """Multiply-accumulates of convolutions, linear layers and attention products at batch 1.
+class SupernetCost(AnalyticObjective):
+    """A cost that a super-network knows of its architectures.
 
     Args:
-        supernet: Counts them.
+        supernet: Counts it; the weights do not matter.
     """
 
-    name = "macs"
     direction = "minimize"
-    unit = ""
-    column = " MACs"
 
     def __init__(self, supernet: Supernet) -> None:
         self._supernet = supernet
+
+    def context(self) -> dict[str, Any]:
+        """Return the super-network's configuration; see `Objective.context`."""
+        return {"supernet": self._supernet.describe()}
+
+
+class Macs(SupernetCost):
+    """Multiply-accumulates of convolutions, linear layers and attention products at batch 1."""
+
+    name = "macs"
+    unit = ""
+    column = " MACs"
 
     def compute(self, architectures: Sequence[Architecture]) -> NDArray[np.float64]:
         """Return the counts, shape (n,); see `AnalyticObjective.compute`."""
         return np.array([self._supernet.macs(a) for a in architectures], dtype=np.float64)
 
 
-class Params(AnalyticObjective):
-    """Number of parameters of the extracted sub-network.
-
-    Args:
-        supernet: Counts them.
-    """
+class Params(SupernetCost):
+    """Number of parameters of the extracted sub-network."""
 
     name = "params"
-    direction = "minimize"
     unit = ""
     column = "Model Parameters"
-
-    def __init__(self, supernet: Supernet) -> None:
-        self._supernet = supernet
 
     def compute(self, architectures: Sequence[Architecture]) -> NDArray[np.float64]:
         """Return the counts, shape (n,); see `AnalyticObjective.compute`."""
         return np.array([self._supernet.params(a) for a in architectures], dtype=np.float64)
 
 
-class ModelSize(AnalyticObjective):
+class ModelSize(SupernetCost):
     """Size of the fp32 parameters in MB (10^6 bytes).
 
     An exported file differs: batch norm is folded into the weights before it, and the graph is added.
-
-    Args:
-        supernet: Counts the parameters.
     """
 
     name = "model_size"
-    direction = "minimize"
     unit = "MB"
     column = "Model Size (MB)"
-
-    def __init__(self, supernet: Supernet) -> None:
-        self._supernet = supernet
 
     def compute(self, architectures: Sequence[Architecture]) -> NDArray[np.float64]:
         """Return the sizes, shape (n,); see `AnalyticObjective.compute`."""

@@ -1,0 +1,159 @@
+import logging
+
+import pytest
+import torch
+
+from nas_compress import NAS, NASConfig
+from nas_compress.data import load_data
+from nas_compress.errors import ArchiveError, CheckpointError, ConfigError
+from nas_compress.supernets import load_supernet
+from nas_compress.supernets.mobilenet import digits_mbv3
+from nas_compress.weights import write_state
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    """Random weights, as a file: what they predict does not matter here."""
+    path = tmp_path_factory.mktemp("weights") / "digits.safetensors"
+    write_state(path, digits_mbv3(seed=3).state_dict())
+    return path
+
+
+@pytest.fixture
+def config(tmp_path, checkpoint):
+    config = NASConfig(approach="dynas", seed=1)
+    config.dynas.supernet = "digits_mbv3"
+    config.dynas.supernet_ckpt_path = checkpoint
+    config.dynas.metrics = ["accuracy_top1", "macs"]
+    config.dynas.population, config.dynas.num_evals = 8, 14
+    config.dynas.calibration_images = 200
+    config.dynas.results_csv_path = tmp_path / "results.csv"
+    return config
+
+
+def measured(agent):
+    """Run a search and count the architectures that were measured rather than looked up."""
+    fresh = []
+    result = agent.search(lambda progress: fresh.append(progress.measured))
+    return result, sum(fresh)
+
+
+def test_a_search_measures_each_architecture_once_and_goes_on(config):
+    first, fresh = measured(NAS(config))
+    assert fresh == len(first) == 14
+    assert first.trials[0].architecture == digits_mbv3().space.largest()
+    assert len({t.architecture for t in first}) == 14
+    again, fresh = measured(NAS(config))
+    assert fresh == 0
+    assert again.trials == first.trials
+    config.dynas.num_evals = 18
+    longer, fresh = measured(NAS(config))
+    assert fresh == 4
+    assert longer.trials[:14] == first.trials
+
+
+def test_values_equal_what_the_parts_compute(config):
+    agent = NAS(config)
+    trial = agent.search().trials[5]
+    subnet = agent.build(trial.architecture)
+    images = agent.data.val.images(torch.arange(len(agent.data.val)), agent.supernet.resolution(trial.architecture))
+    with torch.no_grad():
+        correct = (subnet(images).argmax(1) == agent.data.val.labels).double().mean().item()
+    assert trial.values == {"acc": pytest.approx(100 * correct), "macs": agent.supernet.macs(trial.architecture)}
+    assert trial.spreads["acc"] > 0 and "macs" not in trial.spreads
+
+
+def test_the_same_seed_gives_the_same_search_and_another_one_another(config, tmp_path):
+    runs = []
+    for number, seed in enumerate((1, 1, 2)):
+        config.seed = seed
+        config.dynas.results_csv_path = tmp_path / f"run{number}.csv"
+        runs.append(NAS(config).search().trials)
+    assert runs[0] == runs[1] != runs[2]
+
+
+def test_another_search_in_the_same_place_is_refused(config):
+    NAS(config).search()
+    config.seed = 2
+    with pytest.raises(ArchiveError, match="seed"):
+        NAS(config).search()
+
+
+def test_other_weights_are_measured_again(config, tmp_path, caplog):
+    before = NAS(config).search()
+    config.dynas.supernet_ckpt_path = tmp_path / "other.safetensors"
+    write_state(config.dynas.supernet_ckpt_path, digits_mbv3(seed=4).state_dict())
+    with caplog.at_level(logging.WARNING):
+        after, fresh = measured(NAS(config))
+    assert fresh > 0 and "checkpoint" in caplog.text
+    assert "macs is measured again" not in caplog.text
+    accuracies = [[t.values["acc"] for t in run] for run in (before, after)]
+    assert accuracies[0] != accuracies[1]
+
+
+def test_objects_of_ones_own(config, tmp_path):
+    config.dynas.supernet = config.dynas.supernet_ckpt_path = None
+    net, data = digits_mbv3(seed=3).eval(), load_data("digits")
+    agent = NAS(config, supernet=net, data=data)
+    assert agent.supernet is net and agent.data is data
+    assert len(agent.search()) == 14
+
+
+def test_edits_after_construction_count(config):
+    agent = NAS(config)
+    config.dynas.num_evals = 9
+    assert len(agent.search()) == 9
+    config.dynas.population = 50
+    with pytest.raises(ConfigError, match=r"population.*50 is larger than num_evals"):
+        agent.search()
+
+
+def test_a_restricted_space_is_kept_to(config):
+    config.search_space = {"ks": [3], "r": [8]}
+    result = NAS(config).search()
+    for trial in result:
+        assert set(trial.architecture["ks"]) <= {0, 3} and trial.architecture["r"] == (8,)
+    config.search_space = {"kss": [3]}
+    with pytest.raises(ConfigError, match=r"search_space.*no gene 'kss' \(did you mean 'ks'\?\)"):
+        NAS(config).search()
+
+
+def test_warm_start_evaluates_the_front_of_an_earlier_search_first(config, tmp_path):
+    earlier = NAS(config).search()
+    config.dynas.warm_start = config.dynas.results_csv_path
+    config.dynas.results_csv_path = tmp_path / "second.csv"
+    config.seed = 5
+    later = NAS(config).search()
+    front = {t.architecture for t in earlier.front()} - {later.trials[0].architecture}
+    assert {t.architecture for t in later.trials[1 : 1 + len(front)]} == front
+
+
+def test_warm_start_from_a_table_of_other_metrics_is_refused(config, tmp_path):
+    config.dynas.metrics = ["macs", "params"]
+    NAS(config).search()
+    config.dynas.warm_start = config.dynas.results_csv_path
+    config.dynas.metrics = ["acc"]
+    config.dynas.results_csv_path = tmp_path / "second.csv"
+    with pytest.raises(ConfigError, match=r"warm_start.*has none of this search's objectives \(acc\)"):
+        NAS(config).search()
+
+
+def test_computed_metrics_need_neither_weights_nor_data(tmp_path):
+    config = NASConfig(approach="evolutionary", seed=1)
+    config.evolutionary.supernet = "ofa_mbv3_d234_e346_k357_w1.0"
+    config.evolutionary.metrics = ["macs", "params"]
+    config.evolutionary.population, config.evolutionary.num_evals = 10, 30
+    config.evolutionary.results_csv_path = tmp_path / "results.csv"
+    assert len(NAS(config).search()) == 30
+
+
+def test_a_checkpoint_of_another_net_is_refused(config, tmp_path):
+    write_state(config.dynas.supernet_ckpt_path.with_name("other.safetensors"), digits_mbv3(num_classes=7).state_dict())
+    config.dynas.supernet_ckpt_path = config.dynas.supernet_ckpt_path.with_name("other.safetensors")
+    with pytest.raises(CheckpointError, match=r"another network: classifier"):
+        NAS(config).search()
+
+
+def test_nets_without_published_weights_say_so():
+    with pytest.raises(CheckpointError, match="comes without weights"):
+        load_supernet("digits_mbv3")

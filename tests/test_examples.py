@@ -1,0 +1,26 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def run(*arguments, cwd):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, *map(str, arguments)]
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
+
+
+def test_quickstart_in_python(tmp_path):
+    script = ROOT / "examples" / "quickstart.py"
+    done = run(script, "--output", "out", "--epochs", 1, "--evaluations", 20, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert all(name in done.stdout for name in ("largest_fp32", "chosen_fp32", "chosen_int8"))
+    assert {p.suffix for p in (tmp_path / "out").iterdir()} >= {".onnx", ".png", ".csv", ".jsonl"}
+
+
+def test_inc_blog_example_says_what_is_missing(tmp_path):
+    done = run(ROOT / "examples" / "inc_blog.py", tmp_path / "nowhere", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "nas.dynas.dataset_path" in done.stderr and "Traceback" not in done.stderr
