@@ -20,10 +20,10 @@ from nas_compress.report import compare
 GOALS = {"MACs": 4.0, "latency": 2.0, "accuracy": -1.0}
 
 
-def run(seed: int, template: str, output: Path) -> dict[str, Any]:
+def run(seed: int, template: str, folder: Path) -> dict[str, Any]:
     """Run the recipe once in a new folder and return the comparison, with the seconds it took."""
     recipe = Recipe.from_yaml(template)
-    recipe.seed, recipe.output = seed, output / f"seed{seed}"
+    recipe.seed, recipe.output = seed, folder
     start = time.perf_counter()
     artefacts = {entry["name"]: entry for entry in compress(recipe).artefacts}
     seconds = time.perf_counter() - start
@@ -31,19 +31,30 @@ def run(seed: int, template: str, output: Path) -> dict[str, Any]:
     return {**comparison, "seconds": seconds, "artefacts": artefacts}
 
 
-def main() -> None:
-    """Parse the command line, run, print."""
+def parse() -> argparse.Namespace:
+    """Read the command line; folders of finished or begun runs are refused, for a run would go on in them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--recipe", default="quickstart")
     parser.add_argument("--output", type=Path, default=Path("outputs/benchmark_quickstart"))
+    parser.add_argument("--require", action="store_true", help="exit with 1 unless every run reaches every goal")
     arguments = parser.parse_args()
+    arguments.folders = {seed: arguments.output / f"seed{seed}" for seed in arguments.seeds}
+    for folder in arguments.folders.values():
+        if folder.exists():
+            parser.error(f"{folder} exists, and its run would be read back; delete it or give another --output")
+    return arguments
+
+
+def main() -> None:
+    """Run, print, and exit with 1 where a goal that is required is missed."""
+    arguments = parse()
     print(
         "seed  acc largest  acc chosen  acc int8   points lost   MACs   latency (int8)  latency (fp32)  file   seconds"
     )
     reached = dict.fromkeys(GOALS, 0)
-    for seed in arguments.seeds:
-        row = run(seed, arguments.recipe, arguments.output)
+    for seed, folder in arguments.folders.items():
+        row = run(seed, arguments.recipe, folder)
         accuracy = [row["artefacts"][n]["accuracy"]["value"] for n in ("largest fp32", "chosen fp32", "chosen int8")]
         fp32 = compare(row["artefacts"]["chosen fp32"], row["artefacts"]["largest fp32"])["latency"]
         found = {"MACs": row["macs"], "latency": row["latency"]["value"], "accuracy": row["accuracy"]["value"]}
@@ -57,8 +68,10 @@ def main() -> None:
             f"{row['size']:4.1f}x  {row['seconds']:7.0f}",
             flush=True,
         )
-    total = len(arguments.seeds)
+    total = len(arguments.folders)
     print(", ".join(f"{goal} {'>= ' + str(bound)}: {reached[goal]} of {total}" for goal, bound in GOALS.items()))
+    if arguments.require and any(count < total for count in reached.values()):
+        raise SystemExit(1)
 
 
 if __name__ == "__main__":

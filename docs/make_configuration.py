@@ -14,12 +14,12 @@ from pydantic_core import PydanticUndefined
 from nas_compress.config import (
     DynasConfig,
     EvolutionaryConfig,
-    LatencyConfig,
     NASConfig,
     RandomConfig,
     SearchConfig,
     SupernetSearch,
 )
+from nas_compress.objectives.config import LatencyConfig, TimingConfig
 from nas_compress.recipe import STEP_NAMES, Recipe, Step
 from nas_compress.settings import models_in
 from nas_compress.training.config import AugmentConfig
@@ -83,7 +83,9 @@ def render() -> str:
     parts.append(_section(shared, SupernetSearch))
     for name, model in (("dynas", DynasConfig), ("evolutionary", EvolutionaryConfig), ("random", RandomConfig)):
         parts.append(_section(f"`nas.{name}`", model, leave_out=SupernetSearch.model_fields))
-    parts.append(_section("`latency` of a section, of the `nas` and of the `benchmark` step", LatencyConfig))
+    parts.append(_section("`latency` of a section, of the `nas` and of the `benchmark` step", TimingConfig))
+    besides = "`latency` of a section and of the `nas` step, besides"
+    parts.append(_section(besides, LatencyConfig, leave_out=TimingConfig.model_fields))
     parts.append(RECIPE + ", ".join(f"`{name}`" for name in STEP_NAMES) + ".\n")
     parts.append(_section("Top level", Recipe))
     for name in STEP_NAMES:

@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nas_compress import checks
 from nas_compress.archive import Archive
 from nas_compress.config import NASConfig, SupernetSearch
 from nas_compress.data import load_data
@@ -66,11 +67,22 @@ class NAS:
 
     @cached_property
     def supernet(self) -> ImageSupernet:
-        """The super-network, with its weights."""
-        if self._own_supernet is not None:
-            return self._own_supernet
-        section = self._section
+        """The super-network, with its weights; where images are measured, it is checked to fit the data.
+
+        Raises:
+            CheckpointError: The weights are missing, damaged, or of another net.
+            DataError: Channels or classes of the data are not those of the net.
+        """
         images = self._measures_images
+        net = self._own_supernet if self._own_supernet is not None else self._load_supernet(images)
+        if images:
+            from nas_compress.data.base import check_fit
+
+            check_fit(self.data, net.in_channels, net.num_classes)
+        return net
+
+    def _load_supernet(self, images: bool) -> ImageSupernet:
+        section = self._section
         return load_supernet(
             str(section.supernet),
             section.supernet_ckpt_path,
@@ -107,7 +119,7 @@ class NAS:
 
     @property
     def _measures_images(self) -> bool:
-        return "acc" in self._metrics
+        return checks.needs_images(self.config.metrics)
 
     def search(self, on_trial: Callable[[StudyProgress], None] | None = None) -> SearchResult:
         """Run the search, or go on with it where it was interrupted.
@@ -157,25 +169,7 @@ class NAS:
 
     def objectives(self) -> list[Objective]:
         """Return the configured objectives, in the order of `metrics`."""
-        from nas_compress.objectives.timing import TimingSettings
-
-        section, net = self._section, self.supernet
-        made: list[Objective] = []
-        for name in self._metrics:
-            kind: Callable[..., Objective] = objective_registry.get(name)
-            if name == "acc":
-                made.append(
-                    kind(self.data, net.resolution, batch_size=section.eval_batch_size, fraction=section.test_fraction)
-                )
-            elif name == "latency":
-                options = section.latency.model_dump()
-                backend, threads = options.pop("backend"), options.pop("threads")
-                settings = TimingSettings(**options)
-                size = section.batch_size
-                made.append(kind(net.example_input, backend, batch_size=size, threads=threads, settings=settings))
-            else:
-                made.append(kind(net))
-        return made
+        return [objective_registry.get(name).from_agent(self) for name in self._metrics]
 
     def _warm_start(self, space: SearchSpace, objectives: Sequence[Objective]) -> list[Architecture]:
         """Return the front of an earlier search, as far as its table has this search's objectives."""
@@ -210,7 +204,7 @@ class NAS:
         return identity
 
     def _context(self) -> dict[str, Any]:
-        """Return what every measured value depends on besides the objective's own conditions."""
+        """Return what every value that depends on weights depends on besides the objective's own conditions."""
         context: dict[str, Any] = {"supernet": self.supernet.name, "checkpoint": self.supernet.fingerprint()}
         if self._measures_images:
             context["calibration_images"] = self._section.calibration_images

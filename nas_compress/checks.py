@@ -13,8 +13,9 @@ from nas_compress.registry import Registry
 from nas_compress.settings import Location, Problem, show
 
 if TYPE_CHECKING:
-    from nas_compress.config import LatencyConfig, SearchOptions, SupernetSearch
-    from nas_compress.recipe import SelectStep
+    from nas_compress.config import SearchOptions, SupernetSearch
+    from nas_compress.objectives.config import LatencyConfig, TimingConfig
+    from nas_compress.recipe import QuantizeStep, SelectStep
 
 
 def name_problems(registry: Registry[Any], name: str, location: Location) -> Iterator[Problem]:
@@ -95,13 +96,18 @@ def direction_problems(metrics: Sequence[str], higher: Sequence[bool] | None, he
 
 
 def latency_problems(latency: LatencyConfig, here: Location) -> Iterator[Problem]:
-    """Check that the backend exists and is installed, and that the numbers of runs fit together."""
+    """Check that the backend exists and is installed, and what `timing_problems` does."""
     from nas_compress.backends import backends
 
     unknown = list(name_problems(backends, latency.backend, (*here, "backend")))
     yield from unknown
     if not unknown:
         yield from _backend_problems(backends, latency.backend, (*here, "backend"))
+    yield from timing_problems(latency, here)
+
+
+def timing_problems(latency: TimingConfig, here: Location) -> Iterator[Problem]:
+    """Check that the numbers of runs fit together, and that the machine has the threads."""
     if latency.min_runs > latency.max_runs:
         yield Problem((*here, "min_runs"), f"{latency.min_runs} is larger than max_runs ({latency.max_runs})")
     cores = os.cpu_count() or 1
@@ -124,12 +130,18 @@ def results_problems(section: SupernetSearch, here: Location) -> Iterator[Proble
 
 
 def needs_images(metrics: Sequence[str]) -> bool:
-    """Return whether a metric is measured on images, and so wants trained weights and data."""
-    return "acc" in canonical_metrics(metrics)
+    """Return whether a metric is one of quality: measured on images, and so in want of trained weights and data."""
+    return bool(_quality_metrics(metrics))
+
+
+def _quality_metrics(metrics: Sequence[str]) -> list[str]:
+    from nas_compress.objectives import objectives
+
+    return [name for name in canonical_metrics(metrics) if objectives.entry(name).info.get("quality")]
 
 
 def supernet_problems(name: str | None, metrics: Sequence[str], here: Location) -> Iterator[Problem]:
-    """Check that the super-network exists and has all metrics."""
+    """Check that the super-network exists and does the task of all metrics of quality."""
     from nas_compress.supernets import supernets
 
     if name is None:
@@ -139,18 +151,22 @@ def supernet_problems(name: str | None, metrics: Sequence[str], here: Location) 
         yield from name_problems(supernets, name, (*here, "supernet"))
         return
     offered = supernets.entry(name).info["metrics"]
-    for metric in canonical_metrics(metrics):
+    for metric in _quality_metrics(metrics):
         if metric not in offered:
-            yield Problem((*here, "metrics"), f"supernet {name!r} has no {metric!r}; it has: {', '.join(offered)}")
+            reason = f"{metric!r} is not a metric of supernet {name!r}'s task; those are: {', '.join(offered)}"
+            yield Problem((*here, "metrics"), reason)
 
 
-def dataset_problems(section: Any, here: Location, *, needed: bool = True) -> Iterator[Problem]:
-    """Check that the dataset (the super-network's, if none is named) exists and its files are there.
+def dataset_problems(
+    section: Any, here: Location, *, needed: bool = True, own_supernet: bool = False
+) -> Iterator[Problem]:
+    """Check that the dataset (the super-network's, if none is named) exists, has its files, and fits.
 
     Args:
         section: Has `supernet`, `dataset` and `dataset_path`.
         here: Where the section stands.
         needed: Whether images are used at all; a name or a path that is given is checked in any case.
+        own_supernet: A super-network is given as an object, and the one that is named takes no images.
     """
     from nas_compress.data import check, data_sources
     from nas_compress.supernets import supernets
@@ -159,14 +175,32 @@ def dataset_problems(section: Any, here: Location, *, needed: bool = True) -> It
     if name is not None and name not in data_sources:
         yield from name_problems(data_sources, name, (*here, "dataset"))
         return
-    if name is None and section.supernet is not None and section.supernet in supernets:
+    known = section.supernet is not None and section.supernet in supernets
+    if name is None and known:
         name = supernets.entry(section.supernet).info["dataset"]
+    if name is None and own_supernet and needed:
+        yield Problem((*here, "dataset"), f"is not set; known: {', '.join(data_sources)}")
     if name is None or not (needed or section.dataset_path is not None):
         return
+    if known and needed and not own_supernet:
+        yield from _channel_problems(section.supernet, name, (*here, "dataset"))
     try:
         check(name, section.dataset_path)
     except NASError as error:
         yield Problem((*here, "dataset_path"), str(error).removeprefix("dataset_path = "))
+
+
+def _channel_problems(supernet: str, dataset: str, location: Location) -> Iterator[Problem]:
+    """Check that a dataset has images of as many channels as a super-network takes, where both are known."""
+    from nas_compress.data import data_sources
+    from nas_compress.supernets import supernets
+
+    wanted = supernets.entry(supernet).info.get("channels")
+    found = data_sources.entry(dataset).info.get("channels")
+    if wanted is not None and found is not None and wanted != found:
+        kinds = {1: "1 channel (grey)", 3: "3 channels (colour)"}
+        shown = [kinds.get(number, f"{number} channels") for number in (found, wanted)]
+        yield Problem(location, f"{dataset!r} has images of {shown[0]}, supernet {supernet!r} takes {shown[1]}")
 
 
 def weights_problems(section: Any, here: Location, *, needed: bool = True) -> Iterator[Problem]:
@@ -231,6 +265,13 @@ def results_path_problems(path: Path, location: Location) -> Iterator[Problem]:
         yield Problem(location, f"{show(path)} cannot be written: {parent} is not a folder")
     elif not os.access(path if path.exists() else parent, os.W_OK):
         yield Problem(location, f"{show(path)} cannot be written (permission denied in {parent})")
+
+
+def quantize_problems(options: QuantizeStep, here: Location) -> Iterator[Problem]:
+    """Check that an engine is not given the options of another."""
+    if options.engine == "inc":
+        for name in sorted(options.onnxruntime_only & options.model_fields_set):
+            yield Problem((*here, name), "goes with engine 'onnxruntime' alone; leave it out with engine 'inc'")
 
 
 def select_problems(options: SelectStep, metrics: Sequence[str] | None, here: Location) -> Iterator[Problem]:

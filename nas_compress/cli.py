@@ -52,7 +52,7 @@ ConfigArgument = Annotated[
     str, typer.Argument(metavar="CONFIG", help="A search config: a template's name or a YAML file.")
 ]
 OutputOption = Annotated[Path | None, typer.Option(help="Folder for everything, instead of the recipe's.")]
-SeedOption = Annotated[int | None, typer.Option(min=0, help="Seed, instead of the one in the file.")]
+SeedOption = Annotated[int | None, typer.Option(min=0, max=2**63 - 1, help="Seed, instead of the one in the file.")]
 
 
 def _show_version(wanted: bool) -> None:
@@ -89,6 +89,8 @@ def search(
     settings = NASConfig.from_yaml(config)
     if seed is not None:
         settings.seed = seed
+    if plot is not None:
+        _check_plot(plot)
 
     from nas_compress.agent import NAS
 
@@ -100,6 +102,13 @@ def search(
         result.plot(plot)
         console.say(f"plot: {plot}")
     console.say(f"all results: {settings.section.results_csv_path}")
+
+
+def _check_plot(path: Path) -> None:
+    if path.suffix not in (".png", ".pdf", ".svg"):
+        raise ConfigError(f"--plot: {str(path)!r} has no suffix of an image; allowed: .png, .pdf, .svg")
+    if not path.absolute().parent.is_dir():
+        raise ConfigError(f"--plot: the folder {path.parent} does not exist")
 
 
 @app.command()
@@ -119,13 +128,8 @@ def train_supernet(recipe: RecipeArgument, output: OutputOption = None, seed: Se
 
     Started again, training goes on after the last complete epoch.
     """
-    settings = _recipe(recipe, output, seed)
-    training = [step for step in settings.steps if step.name == "train_supernet"]
-    if not training:
-        raise ConfigError(f"the recipe {settings.name!r} has no 'train_supernet' step")
-    settings.steps = training
-    result = _run(settings)
-    console.say(f"weights and log: {result.folder}")
+    result = _run(_recipe(recipe, output, seed), until="train_supernet")
+    console.say(f"weights: {result.folder / result.outcomes['train_supernet']['weights']}")
 
 
 def _recipe(name_or_path: str, output: Path | None, seed: int | None) -> Recipe:
@@ -137,13 +141,11 @@ def _recipe(name_or_path: str, output: Path | None, seed: int | None) -> Recipe:
     return recipe
 
 
-def _run(recipe: Recipe) -> CompressionResult:
-    recipe.check()
-
+def _run(recipe: Recipe, until: str | None = None) -> CompressionResult:
     from nas_compress import pipeline
 
     with console.recipe_progress() as progress:
-        return pipeline.compress(recipe, progress=progress)
+        return pipeline.compress(recipe, until=until, progress=progress)
 
 
 @app.command()

@@ -5,21 +5,22 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
 from pydantic import BeforeValidator, Field, PrivateAttr, ValidationError, model_validator
 
 from nas_compress import checks
 from nas_compress.documents import read_document, resolve_template, write_document
 from nas_compress.errors import ConfigError, suggest
+from nas_compress.objectives.config import LatencyConfig
 from nas_compress.settings import (
     Count,
     FilePath,
     Fraction,
     Location,
     Natural,
-    Positive,
     Problem,
+    Seed,
     Settings,
     Source,
     config_error,
@@ -34,22 +35,6 @@ Metrics = Annotated[list[str], Field(min_length=1)]
 APPROACHES: tuple[str, ...] = get_args(Approach)
 _INC_SECTIONS = ("version", "model", "device", "quantization", "tuning", "train", "evaluation")
 """Top-level sections of INC's files that are not about the search."""
-
-
-class LatencyConfig(Settings):
-    """How latency is measured: until the standard error is small enough, or a limit is reached."""
-
-    where: ClassVar[Location] = ("latency",)
-
-    backend: str = Field(
-        "onnxruntime", description="What runs the sub-network: a name of `nas-compress list backends`."
-    )
-    threads: Count = Field(1, description="CPU threads of the backend.")
-    warmup: Natural = Field(5, description="Runs before the measured ones.")
-    min_runs: Annotated[Count, Field(ge=3)] = Field(30, description="Measured runs, at least.")
-    max_runs: Count = Field(2000, description="Measured runs, at most.")
-    budget_s: Positive = Field(3.0, description="Seconds of measured runs, at most (after `min_runs`).")
-    tolerance: Positive = Field(0.01, description="Stop when the median's standard error is under this part of it.")
 
 
 class SearchOptions(Settings):
@@ -119,7 +104,7 @@ class SearchConfig(Settings):
     search_algorithm: str | None = Field(
         None, description="Algorithm: `nsga2` with `dynas` (on the predictions) and `evolutionary`; null = the default."
     )
-    seed: Natural = Field(42, description="Seed of every random choice of the search.")
+    seed: Seed = Field(42, description="Seed of every random choice of the search.")
     metrics: Metrics | None = Field(None, description="`metrics` of the approach's section, where that has none.")
     search_space: dict[str, list[int | float]] | None = Field(
         None, description="Restriction of the super-network's space: legal values per elastic dimension or gene."
@@ -151,8 +136,9 @@ class NASConfig(Settings):
         metrics: Objectives of the approach.
         higher_is_better: For INC's sake; must agree with the directions of the metrics.
         max_trials: For INC's sake; no effect.
-        seed: Seed of every random choice.
-        **sections: `dynas`, `evolutionary`, `random`: mappings or section objects.
+        seed: Seed of every random choice; 42 by default.
+        **sections: `dynas`, `evolutionary`, `random`: mappings or section objects; `search` in place of the arguments
+            above.
 
     Raises:
         ConfigError: A key or a value is wrong; the message names it and what is allowed.
@@ -178,10 +164,10 @@ class NASConfig(Settings):
         metrics: list[str] | None = None,
         higher_is_better: list[bool] | None = None,
         max_trials: int | None = None,
-        seed: int = 42,
+        seed: int | None = None,
         **sections: Any,
     ) -> None:
-        search = {
+        flat = {
             "search_algorithm": search_algorithm,
             "seed": seed,
             "metrics": metrics,
@@ -189,23 +175,29 @@ class NASConfig(Settings):
             "higher_is_better": higher_is_better,
             "max_trials": max_trials,
         }
-        super().__init__(approach=approach, search=search, **sections)
+        given = {name: value for name, value in flat.items() if value is not None}
+        sections.setdefault("search", given)
+        super().__init__(approach=approach, **sections)
 
     __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]  # see Settings
 
     @model_validator(mode="before")
     @classmethod
-    def _place_metrics(cls, data: Any) -> Any:
-        """Move `search.metrics` into the section of the approach, where that has none."""
-        search = data.get("search") if isinstance(data, dict) else None
-        if not isinstance(search, dict) or search.get("metrics") is None:
-            return data
-        name = data.get("approach", "dynas")
-        section = data.get(name, {}) if name in APPROACHES else None
-        if not isinstance(section, dict) or section.get("metrics", search["metrics"]) != search["metrics"]:
+    def _one_list_of_metrics(cls, data: Any) -> Any:
+        """Refuse a file that gives the metrics twice, and differently."""
+        name = data.get("approach", "dynas") if isinstance(data, dict) else None
+        given = [data.get(key) for key in ("search", name)] if isinstance(name, str) else []
+        lists = [s["metrics"] for s in given if isinstance(s, dict) and s.get("metrics") is not None]
+        if len(lists) == 2 and lists[0] != lists[1]:
             raise ValueError(f"metrics are given in search and in {name}, and differ; give them once, in {name}")
-        moved = {**section, "metrics": search["metrics"]}
-        return {**data, name: moved, "search": {k: v for k, v in search.items() if k != "metrics"}}
+        return data
+
+    @model_validator(mode="after")
+    def _place_metrics(self) -> Self:
+        """Let `search.metrics` stand in for those of the approach's section, where that has none of its own."""
+        if self.search.metrics is not None and "metrics" not in self.section.model_fields_set:
+            self.section.metrics = list(self.search.metrics)
+        return self
 
     def __eq__(self, other: object) -> bool:
         """Equal settings make equal configs, wherever they were read from."""
@@ -361,7 +353,8 @@ class NASConfig(Settings):
             yield from checks.supernet_problems(self.section.supernet, self.metrics, here)
             yield from checks.weights_problems(self.section, here, needed=checks.needs_images(self.metrics))
         if not own_data:
-            yield from checks.dataset_problems(self.section, here, needed=checks.needs_images(self.metrics))
+            needed = checks.needs_images(self.metrics)
+            yield from checks.dataset_problems(self.section, here, needed=needed, own_supernet=own_supernet)
 
 
 def _check_top_level(data: Mapping[str, Any], source: Source) -> None:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from nas_compress.objectives.base import Measurement, Objective
     from nas_compress.pipeline import CompressionResult, StepProgress
     from nas_compress.result import SearchResult
+    from nas_compress.search import Trial
     from nas_compress.study import StudyProgress
 
 _out = Console(highlight=False)
@@ -95,15 +96,24 @@ def _number(value: float) -> str:
     return f"{value:,.0f}" if value.is_integer() or abs(value) >= 1e6 else f"{value:,.5g}"
 
 
+def _value(trial: Trial, name: str) -> str:
+    from nas_compress.report import plus_minus
+
+    value, spread = trial.values[name], trial.spreads.get(name)
+    return _number(value) if spread is None else plus_minus(value, spread)
+
+
 def show_front(result: SearchResult) -> None:
-    """Print the Pareto front, one architecture a row."""
+    """Print the Pareto front, one architecture a row, and what it was measured on."""
+    from nas_compress.report import objective_conditions
+
     front = result.front()
     failed = len(result) - len(result.measured)
     title = f"Pareto front: {len(front)} of {len(result)} architectures"
     table = Table(
         title=title + (f" ({failed} failed)" if failed else ""), title_justify="left", title_style="bold", expand=True
     )
-    rows = [[_number(trial.values[o.name]) for o in result.objectives] for trial in front]
+    rows = [[_value(trial, o.name) for o in result.objectives] for trial in front]
     for column, objective in enumerate(result.objectives):
         width = max(len(text) for text in (objective.label, *(row[column] for row in rows)))
         table.add_column(objective.label, justify="right", no_wrap=True, min_width=width)
@@ -111,10 +121,14 @@ def show_front(result: SearchResult) -> None:
     for row, trial in zip(rows, front, strict=True):
         table.add_row(*row, str(trial.architecture))
     _out.print(table)
+    for line in objective_conditions(result.provenance.get("contexts", {})):
+        say(line)
 
 
 def show_measurements(rows: Sequence[tuple[Objective, Measurement]]) -> None:
-    """Print what one architecture measured, a metric a row."""
+    """Print what one architecture measured, a metric a row, and what on."""
+    from nas_compress.report import CLOCKS, objective_conditions
+
     table = Table(box=None, pad_edge=False)
     for header in ("metric", "value", "spread", "unit"):
         table.add_column(header, justify="right" if header in ("value", "spread") else "left")
@@ -122,13 +136,18 @@ def show_measurements(rows: Sequence[tuple[Objective, Measurement]]) -> None:
         spread = "exact" if measured.spread is None else f"{measured.spread:,.3g}"
         table.add_row(objective.name, _number(measured.value), spread, objective.unit)
     _out.print(table)
+    for line in objective_conditions({objective.name: objective.context() for objective, _ in rows}):
+        say(line)
+    for objective, measured in rows:
+        if (clock := measured.provenance.get("clock")) in CLOCKS:
+            say(f"{objective.name} ({clock}): {CLOCKS[clock]}.")
 
 
 def show_compression(result: CompressionResult) -> None:
     """Print what the exported files measured, how they compare, and where everything is."""
     if result.artefacts:
-        from nas_compress.report.comparison import compare, sentence
-        from nas_compress.report.write import conditions, table_rows
+        from nas_compress.report import artefact_conditions, check_limits, compare_all, limit_sentence, sentence
+        from nas_compress.report.write import table_rows
 
         table = Table(
             title="Exported files, measured", title_justify="left", title_style="bold", box=None, padding=(0, 1)
@@ -138,8 +157,10 @@ def show_compression(result: CompressionResult) -> None:
         for row in table_rows(result.artefacts):
             table.add_row(*row)
         _out.print(table)
-        reference, *others = result.artefacts
-        for entry in others:
-            say(sentence(compare(entry, reference)))
-        say(conditions(reference))
+        for comparison in compare_all(result.artefacts):
+            say(sentence(comparison))
+        for limit in check_limits(result.outcomes.get("select", {}).get("constraints", {}), result.artefacts):
+            say(limit_sentence(limit))
+        for line in artefact_conditions(result.artefacts):
+            say(line)
     say(f"everything: {result.folder}")

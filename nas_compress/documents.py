@@ -26,8 +26,10 @@ def read_document(path: str | Path) -> tuple[dict[str, Any], Source]:
         ConfigError: The file is missing, not readable, not YAML, not a mapping, or holds a key twice.
     """
     path = Path(path)
-    loader = yaml.SafeLoader(_read_text(path))
+    text = _read_text(path)
+    loader = None
     try:
+        loader = yaml.SafeLoader(text)
         node = loader.get_single_node()
         lines: dict[Location, int] = {}
         if node is not None:
@@ -36,8 +38,11 @@ def read_document(path: str | Path) -> tuple[dict[str, Any], Source]:
         data = loader.construct_document(node) if node is not None else None
     except yaml.YAMLError as error:
         raise ConfigError(f"{path} is not YAML: {_explain(error)}") from None
+    except RecursionError:
+        raise ConfigError(f"{path} is nested too deeply") from None
     finally:
-        loader.dispose()
+        if loader is not None:
+            loader.dispose()
     if not isinstance(data, dict):
         found = "is empty" if data is None else f"holds {show(data)}"
         raise ConfigError(f"{path} {found}; wants a YAML mapping (key: value)")

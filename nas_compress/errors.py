@@ -78,6 +78,11 @@ class MissingExtraError(NASError):
         super().__init__(f"{package} {reason}; install it with: pip install {target}")
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of another library's error, or the name of its class where it says nothing."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
 def suggest(name: str, known: Iterable[str]) -> str:
     """Return `" (did you mean 'x'?)"` for the closest known name, or an empty string."""
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from pydantic import BaseModel
+
+from nas_compress.backends.hardware import describe_hardware
 from nas_compress.compression.state import State
 from nas_compress.compression.steps import STEPS
 from nas_compress.errors import ConfigError
 from nas_compress.files import replacing
 from nas_compress.recipe import Recipe, Step
 from nas_compress.report import write_report
-
-log = logging.getLogger(__name__)
-
-_FORMAT = "nas_compress recipe run"
 
 
 @dataclass(frozen=True)
@@ -55,15 +54,20 @@ class CompressionResult:
 
 
 def compress(
-    recipe: Recipe | str | Path, *, progress: Callable[[StepProgress], None] | None = None
+    recipe: Recipe | str | Path,
+    *,
+    until: str | None = None,
+    progress: Callable[[StepProgress], None] | None = None,
 ) -> CompressionResult:
     """Run a recipe, or go on with it at the first step that is not done.
 
-    A step is done when the run in the output folder finished it with the same settings, the settings of all steps
-    before it included. Training and search go on within the step.
+    A step is done when the run in the output folder finished it with the same data, weights and settings, those of all
+    steps before it included, and its files are still there. A step that is not is run again with all after it;
+    training and search go on within the step.
 
     Args:
         recipe: A `Recipe`, or the path (or template name) of a YAML file with one.
+        until: Stop after this step.
         progress: Called often while the steps work.
 
     Raises:
@@ -71,62 +75,115 @@ def compress(
         NASError: A step cannot be done; the steps before it are kept.
     """
     recipe = recipe if isinstance(recipe, Recipe) else Recipe.from_yaml(recipe)
+    if until is not None and recipe.step(until) is None:
+        raise ConfigError(f"the recipe {recipe.name!r} has no {until!r} step")
     recipe.check()
     run = _Run(recipe)
     for step in recipe.steps:
         run.do(step, progress or (lambda _: None))
+        if step.name == until:
+            break
     artefacts = run.state.outcomes.get("benchmark", {}).get("artefacts", [])
     if artefacts:
         write_report(run.state.folder)
     return CompressionResult(run.state.folder, run.state.outcomes, artefacts)
 
 
+class _StepRecord(BaseModel):
+    key: str
+    outcome: dict[str, Any]
+
+
+class _Record(BaseModel):
+    """The content of `steps.json`: the finished steps of the last run, in order."""
+
+    format: Literal["nas_compress recipe run"] = "nas_compress recipe run"
+    version: Literal[1] = 1
+    steps: dict[str, _StepRecord] = {}
+
+
 class _Run:
-    """One run of a recipe in its folder, with the record of finished steps (`steps.json`)."""
+    """One run of a recipe in its folder, with the record of finished steps."""
 
     def __init__(self, recipe: Recipe) -> None:
         self.state = State(recipe, recipe.folder)
         self._record_path = recipe.folder / "steps.json"
-        self._recorded = self._read()
-        self._digest = hashlib.sha256(_canonical(recipe.model_dump(mode="json", exclude={"steps", "output", "name"})))
-        recipe.to_yaml(recipe.folder / "recipe.yaml")
+        self._record = self._read()
+        self._digest = hashlib.sha256(_canonical(self._inputs()))
+
+    def _inputs(self) -> dict[str, Any]:
+        """Return what all steps depend on: settings, and the contents of the files that they name."""
+        recipe = self.state.recipe
+        settings = recipe.model_dump(mode="json", exclude={"steps", "output", "name"})
+        path = recipe.supernet_ckpt_path
+        weights = None if path is None else hashlib.sha256(path.read_bytes()).hexdigest()
+        return {**settings, "weights": weights, "data": self.state.data.fingerprint}
 
     def do(self, step: Step, progress: Callable[[StepProgress], None]) -> None:
-        """Run a step, unless its outcome is recorded."""
-        self._digest.update(_canonical({step.name: step.options.model_dump(mode="json")}))
-        key = self._digest.hexdigest()[:16]
-        recorded = self._recorded.get(step.name)
-        if recorded is not None and recorded["key"] == key:
-            self.state.outcomes[step.name] = recorded["outcome"]
+        """Run a step, unless it is done."""
+        key = self._key(step)
+        done = self._record.steps.get(step.name)
+        if done is not None and done.key == key and self._whole(done.outcome):
+            self.state.outcomes[step.name] = done.outcome
             progress(StepProgress(step.name, 1, 1, "done before"))
             return
+        self._forget_from(step)
         progress(StepProgress(step.name, 0, 1))
         outcome = STEPS[step.name](
             self.state, step.options, lambda d, t, n="": progress(StepProgress(step.name, d, t, n))
         )
         self.state.outcomes[step.name] = outcome
-        self._recorded[step.name] = {"key": key, "outcome": outcome}
+        self._record.steps[step.name] = _StepRecord(key=key, outcome=outcome)
         self._write()
         progress(StepProgress(step.name, 1, 1, "done"))
 
-    def _read(self) -> dict[str, Any]:
+    def _key(self, step: Step) -> str:
+        """Return what the step's outcome depends on, as a hash; the work in progress does not depend on all of it."""
+        options = step.options.model_dump(mode="json")
+        begun = self._digest.copy()
+        begun.update(_canonical({step.name: {k: v for k, v in options.items() if k not in _EXTENDABLE}}))
+        self.state.work_keys[step.name] = begun.hexdigest()[:12]
+        self._digest.update(_canonical({step.name: options}))
+        if step.name == "benchmark":
+            self._digest.update(_canonical([describe_hardware(), _versions()]))
+        return self._digest.hexdigest()[:16]
+
+    def _whole(self, outcome: Mapping[str, Any]) -> bool:
+        return all((self.state.folder / name).is_file() for name in outcome.get("files", []))
+
+    def _forget_from(self, step: Step) -> None:
+        """Drop a step, those after it and those that the recipe no longer has, with the files they made."""
+        names = [s.name for s in self.state.recipe.steps]
+        kept = names[: names.index(step.name)]
+        for name in [name for name in self._record.steps if name not in kept]:
+            for file in self._record.steps.pop(name).outcome.get("files", []):
+                (self.state.folder / file).unlink(missing_ok=True)
+        for report in ("report.json", "report.html"):
+            (self.state.folder / report).unlink(missing_ok=True)
+        self._write()
+        self.state.recipe.to_yaml(self.state.folder / "recipe.yaml")
+
+    def _read(self) -> _Record:
         if not self._record_path.is_file():
-            return {}
+            return _Record()
         try:
-            record = json.loads(self._record_path.read_text(encoding="utf-8"))
-            if record["format"] != _FORMAT:
-                raise KeyError("format")
-            steps: dict[str, Any] = record["steps"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            return _Record.model_validate_json(self._record_path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
             raise ConfigError(
                 f"{self._record_path} is damaged or not a recipe's record; delete it to run all steps again"
             ) from error
-        return steps
 
     def _write(self) -> None:
-        text = json.dumps({"format": _FORMAT, "version": 1, "steps": self._recorded}, indent=1)
         with replacing(self._record_path) as temporary:
-            temporary.write_text(text + "\n", encoding="utf-8")
+            temporary.write_text(self._record.model_dump_json(indent=1) + "\n", encoding="utf-8")
+
+
+_EXTENDABLE = ("num_evals",)
+"""Options that say how much to do, not what: work goes on where they alone are changed."""
+
+
+def _versions() -> dict[str, str]:
+    return {name: metadata.version(name) for name in ("onnxruntime", "torch")}
 
 
 def _canonical(value: object) -> bytes:

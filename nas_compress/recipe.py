@@ -2,37 +2,45 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    PrivateAttr,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from nas_compress import checks
-from nas_compress.config import Approach, LatencyConfig, NASConfig, SearchOptions
+from nas_compress.config import Approach, NASConfig, SearchOptions
 from nas_compress.documents import read_document, resolve_template, write_document
 from nas_compress.errors import ConfigError, suggest
+from nas_compress.objectives.config import TimingConfig
 from nas_compress.settings import (
     Count,
     FilePath,
     Location,
-    Natural,
     Problem,
+    Seed,
     Settings,
     Source,
     config_error,
     problems_of,
     show,
 )
-from nas_compress.training.config import FinetuneConfig, SupernetTrainConfig
+from nas_compress.training.config import FinetuneOptions, SupernetTrainOptions
 
 
-class TrainSupernetStep(Settings, SupernetTrainConfig):
+class TrainSupernetStep(SupernetTrainOptions):
     """Train the super-network: several sub-networks a step, distilled from the largest one."""
 
-    model_config = ConfigDict(frozen=False)
     where: ClassVar[Location] = ("train_supernet",)
-    seed: ClassVar[int]  # type: ignore[misc]  # no field here: the recipe's seed serves all steps
 
 
 class NasStep(SearchOptions):
@@ -71,12 +79,10 @@ class SelectStep(Settings):
         return ("minimize", self.minimize) if self.minimize else ("maximize", self.maximize or "acc")
 
 
-class FinetuneStep(Settings, FinetuneConfig):
+class FinetuneStep(FinetuneOptions):
     """Train the chosen sub-network alone, the largest one as its teacher."""
 
-    model_config = ConfigDict(frozen=False)
     where: ClassVar[Location] = ("finetune",)
-    seed: ClassVar[int]  # type: ignore[misc]  # no field here: the recipe's seed serves all steps
 
     teacher: Literal["largest"] | None = Field(
         "largest", description="The network whose soft outputs are learnt as well; null for labels alone."
@@ -96,7 +102,17 @@ class QuantizeStep(Settings):
         "minmax", description="How activation ranges are found (engine `onnxruntime`)."
     )
     per_channel: bool = Field(True, description="One scale per output channel of a weight (engine `onnxruntime`).")
-    exclude: list[str] = Field(default_factory=list, description="ONNX nodes that stay in fp32, by name.")
+    exclude: list[str] = Field(
+        default_factory=list, description="ONNX nodes that stay in fp32, by name (engine `onnxruntime`)."
+    )
+
+    onnxruntime_only: ClassVar[frozenset[str]] = frozenset({"method", "per_channel", "exclude"})
+
+    @model_serializer(mode="wrap")
+    def _without_idle_options(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out the defaults of what the engine does not know, so that a recipe that is written reads back."""
+        idle = self.onnxruntime_only - self.model_fields_set if self.engine == "inc" else frozenset()
+        return {name: value for name, value in serialize(self).items() if name not in idle}
 
 
 Format = Literal["onnx", "safetensors"]
@@ -123,7 +139,7 @@ class BenchmarkStep(Settings):
 
     batch_size: Count = Field(1, description="Batch size at which latency is measured.")
     eval_batch_size: Count = Field(256, description="Batch size for accuracy.")
-    latency: LatencyConfig = Field(default_factory=LatencyConfig, description="How latency is measured.")
+    latency: TimingConfig = Field(default_factory=TimingConfig, description="How latency is measured.")
 
 
 StepOptions = TrainSupernetStep | NasStep | SelectStep | FinetuneStep | QuantizeStep | ExportStep | BenchmarkStep
@@ -198,14 +214,14 @@ class Recipe(Settings):
         ConfigError: A key or a value is wrong; the message names it and what is allowed.
     """
 
-    name: str = Field("recipe", pattern=r"^[A-Za-z0-9._-]+$", description="Name of the recipe.")
+    name: str = Field("recipe", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="Name of the recipe.")
     supernet: str = Field(description="The super-network: a name of `nas-compress list supernets`.")
     supernet_ckpt_path: FilePath | None = Field(None, description="Trained weights, where no step trains them.")
     dataset: str | None = Field(
         None, description="A name of `nas-compress list data`; null for the one the super-network is meant for."
     )
     dataset_path: FilePath | None = Field(None, description="Folder of the dataset, where it has files.")
-    seed: Natural = Field(42, description="Seed of every random choice.")
+    seed: Seed = Field(42, description="Seed of every random choice.")
     output: FilePath | None = Field(None, description="Folder for everything; null for `outputs/NAME`.")
     steps: Annotated[list[Step], Field(min_length=1)] = Field(description="The steps, in order.")
 
@@ -228,7 +244,8 @@ class Recipe(Settings):
             raise ConfigError(
                 f"{path} is a search config (it has 'nas' at the top), not a recipe; nas-compress search runs it"
             )
-        recipe = cls.parse({"name": path.stem, **data}, (), source)
+        name = re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).lstrip("._-") or "recipe"
+        recipe = cls.parse({"name": name, **data}, (), source)
         recipe._source = source
         return recipe
 
@@ -330,10 +347,9 @@ class Recipe(Settings):
             nas = self.step("nas")
             yield from checks.select_problems(options, nas.metrics if isinstance(nas, NasStep) else None, here)
         elif isinstance(options, BenchmarkStep):
-            yield from checks.latency_problems(options.latency, (*here, "latency"))
-            if options.latency.backend != "onnxruntime":
-                used = show(options.latency.backend)
-                yield Problem((*here, "latency", "backend"), f"{used} cannot run exported files; allowed: onnxruntime")
+            yield from checks.timing_problems(options.latency, (*here, "latency"))
+        elif isinstance(options, QuantizeStep):
+            yield from checks.quantize_problems(options, here)
         elif isinstance(options, TrainSupernetStep):
             if options.sampler == "sandwich" and options.subnets_per_step < 2:
                 yield Problem((*here, "subnets_per_step"), "1 is not allowed; the sandwich rule wants at least 2")

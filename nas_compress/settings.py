@@ -104,8 +104,9 @@ class Settings(BaseModel):
     @classmethod
     def _bool_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
         annotation = cls.model_fields[info.field_name or ""].annotation
-        kinds = {annotation, *typing.get_args(annotation)}
-        if isinstance(value, bool) and kinds & {int, float} and bool not in kinds:
+        kinds = set(_plain_types(annotation))
+        items = value if isinstance(value, list) else [value]
+        if any(isinstance(item, bool) for item in items) and kinds & {int, float} and bool not in kinds:
             raise ValueError(f"{show(value)} is not a number")
         return value
 
@@ -125,6 +126,13 @@ class Settings(BaseModel):
             return cls.model_validate(data)
         except ValidationError as error:
             raise config_error(problems_of(error, cls, location), source) from None
+
+
+def _plain_types(annotation: Any) -> Iterator[Any]:
+    """Yield the types that an annotation is made of, those of list items included."""
+    yield annotation
+    for argument in typing.get_args(annotation):
+        yield from _plain_types(argument)
 
 
 def _settable(cls: type[BaseModel]) -> list[str]:
@@ -178,6 +186,8 @@ def _message(item: Mapping[str, Any], model: type[BaseModel], location: Location
         return f"{shown} is not allowed; wants {sign} {context[key]}"
     if kind == "too_short":
         return f"{shown} is too short; wants at least {context['min_length']} item(s)"
+    if kind == "string_pattern_mismatch":
+        return f"{shown} is not allowed; wants letters, digits, '.', '_' and '-', the first a letter or a digit"
     if kind == "list_type" and isinstance(item["input"], str):
         return f"{shown} is not a list; write [{item['input']}]"
     for prefix, wanted in _WANTED.items():
@@ -243,6 +253,7 @@ def _some_path(value: object) -> object:
     return value
 
 
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Count = Annotated[int, Field(ge=1)]
 Natural = Annotated[int, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]

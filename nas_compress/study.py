@@ -22,6 +22,9 @@ from nas_compress.tables import ResultsCSV
 
 logger = logging.getLogger(__name__)
 
+HOPELESS = 10
+"""Number of first trials after which a search is given up if all of them failed."""
+
 
 @dataclass(frozen=True)
 class StudyProgress:
@@ -55,7 +58,7 @@ class Study:
             what is not in the archive and cannot be computed.
         num_evals: Number of architectures to evaluate, those answered from the archive included; at least 1.
         csv_path: Where to write a readable table of the trials, if anywhere.
-        context: What every measured (not computed) value depends on besides an objective's own context: supernet,
+        context: What every value that depends on weights depends on besides its objective's own context: supernet,
             checkpoint.
         on_trial: Called after every trial.
 
@@ -100,7 +103,7 @@ class Study:
             All trials in the order in which they were asked for, and what they were measured on.
 
         Raises:
-            EvaluationError: Every trial of the first batch failed.
+            EvaluationError: The first trials failed, all of them.
             ArchiveError: The archive or the table cannot be written.
         """
         known = len(self.archive) > 0
@@ -123,9 +126,11 @@ class Study:
             for architecture in asked:
                 batch.append(self._try(self.space.canonicalize(architecture), table, len(trials) + len(batch) + 1))
             self.strategy.tell(batch)
-            if not trials and not any(trial.ok for trial in batch):
-                raise self._nothing_works(batch)
             trials += batch
+            if len(trials) >= HOPELESS and not any(trial.ok for trial in trials):
+                break
+        if not any(trial.ok for trial in trials):
+            raise self._nothing_works(trials)
         return trials
 
     def _try(self, architecture: Architecture, table: ResultsCSV | None, number: int) -> Trial:
@@ -171,8 +176,7 @@ class Study:
 
     def _add_context(self, objective: Objective) -> str:
         """Return the hash of what an objective is measured on; a change since earlier measurements is logged."""
-        computed = isinstance(objective, AnalyticObjective)
-        context = {**({} if computed else self._context), **objective.context()}
+        context = {**(self._context if objective.depends_on_weights else {}), **objective.context()}
         key = self.archive.add_context(context)
         earlier = [r.context for r in self.archive.records if r.objective == objective.name]
         if earlier and key not in earlier:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,13 +13,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from nas_compress.errors import CheckpointError, OutputError
+from nas_compress.errors import CheckpointError, OutputError, first_line
 from nas_compress.files import replacing
 
-State = dict[str, Tensor]
+Tensors = dict[str, Tensor]
 
 
-def read_state(path: str | Path) -> State:
+def read_state(path: str | Path) -> Tensors:
     """Read tensors by name, from safetensors or from a torch file.
 
     In torch files the state dictionary may lie under `state_dict` or `model`; a `module.` before every name is
@@ -31,27 +31,30 @@ def read_state(path: str | Path) -> State:
     path = Path(path)
     if not path.is_file():
         raise CheckpointError(f"no checkpoint at {path}")
-    try:
-        if path.suffix == ".safetensors":
+    if path.suffix == ".safetensors":
+        try:
             with safe_open(path, framework="pt") as file:
                 return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a mapping
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        reason = str(error).partition("\n")[0]
-        raise CheckpointError(f"cannot read {path} (damaged, or not plain tensors): {reason}") from error
+        except (SafetensorError, OSError) as error:
+            raise CheckpointError(f"cannot read {path} (damaged?): {first_line(error)}") from error
+    state = _load_torch(path)
     for key in ("state_dict", "model"):
         if isinstance(state, Mapping) and isinstance(state.get(key), Mapping):
             state = state[key]
-    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+    if not isinstance(state, Mapping) or not all(
+        isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items()
+    ):
         raise CheckpointError(f"{path} holds no state dictionary (tensors by name)")
     return {key.removeprefix("module."): value for key, value in state.items()}
 
 
-def read_metadata(path: str | Path) -> dict[str, Any]:
-    """Return the plain data that `write_state` stored with the tensors."""
-    with safe_open(path, framework="pt") as file:
-        metadata = file.metadata() or {}
-    return {key: json.loads(value) for key, value in metadata.items()}
+def _load_torch(path: Path) -> Any:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    # Any byte of a damaged file may be taken for a command of torch's unpickler, so that errors of nearly every kind
+    # come out of it (IndexError, struct.error, AssertionError, TypeError, ...); all of them are the file's fault.
+    except Exception as error:
+        raise CheckpointError(f"cannot read {path} (damaged, or not plain tensors): {first_line(error)}") from error
 
 
 def write_state(path: str | Path, state: Mapping[str, Tensor], metadata: Mapping[str, Any] | None = None) -> None:
@@ -92,3 +95,17 @@ def load_into(module: nn.Module, state: Mapping[str, Tensor], source: str | Path
         if key not in expected:
             raise CheckpointError(f"{source} is of another network: it has {key}, which this network lacks")
     module.load_state_dict(dict(state))
+
+
+def hash_tensors(tensors: Mapping[str, Tensor], description: str = "") -> str:
+    """Return a hash of names and contents, of whatever order and device.
+
+    Args:
+        tensors: Tensors by name (a module's state dictionary).
+        description: Text to hash with them.
+    """
+    digest = hashlib.sha256(description.encode())
+    for key, tensor in sorted(tensors.items()):
+        digest.update(key.encode())
+        digest.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]

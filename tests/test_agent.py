@@ -1,13 +1,15 @@
 import logging
+from dataclasses import replace
 
 import pytest
 import torch
 
 from nas_compress import NAS, NASConfig
 from nas_compress.data import load_data
-from nas_compress.errors import ArchiveError, CheckpointError, ConfigError
+from nas_compress.errors import ArchiveError, CheckpointError, ConfigError, DataError
+from nas_compress.objectives import Measurement, Objective, objectives
 from nas_compress.supernets import load_supernet
-from nas_compress.supernets.mobilenet import digits_mbv3
+from nas_compress.supernets.mobilenet import MobileNetSupernet, digits_mbv3
 from nas_compress.weights import write_state
 
 
@@ -157,3 +159,47 @@ def test_a_checkpoint_of_another_net_is_refused(config, tmp_path):
 def test_nets_without_published_weights_say_so():
     with pytest.raises(CheckpointError, match="comes without weights"):
         load_supernet("digits_mbv3")
+
+
+def test_only_what_depends_on_weights_is_measured_again(config, tmp_path):
+    config.dynas.metrics = ["acc", "latency"]
+    config.dynas.population, config.dynas.num_evals = 3, 3
+    config.dynas.latency.budget_s, config.dynas.latency.min_runs = 0.01, 3
+    before = NAS(config).search()
+    config.dynas.calibration_images = 100
+    after = NAS(config).search()
+    assert after.provenance["measured_now"] == 3
+    assert [t.values["latency"] for t in after] == [t.values["latency"] for t in before]
+    assert after.provenance["contexts"]["latency"]["supernet"]["name"] == "digits_mbv3"
+    assert after.provenance["contexts"]["acc"]["calibration_images"] == 100
+
+
+@pytest.mark.parametrize(
+    ("net", "message"),
+    [
+        ({"num_classes": 7}, "10 classes"),
+        ({"in_channels": 3}, "1 channel"),
+    ],
+)
+def test_a_net_that_does_not_fit_the_data_is_an_error(config, net, message):
+    options = replace(digits_mbv3().config, **net)
+    agent = NAS(config, supernet=MobileNetSupernet("mine", options, seed=1).eval(), data=load_data("digits"))
+    with pytest.raises(DataError, match=message):
+        agent.search()
+    config.dynas.metrics = ["macs"]
+    agent = NAS(config, supernet=MobileNetSupernet("mine", options, seed=1).eval(), data=load_data("digits"))
+    assert len(agent.search()) == 14
+
+
+def test_objectives_of_ones_own_are_made_from_the_agent(config, monkeypatch):
+    class Depth(Objective):
+        name, direction, unit, column = "depth", "minimize", "", "Depth"
+
+        def measure(self, subnet, architecture):
+            return Measurement(float(sum(architecture["d"])))
+
+    monkeypatch.setattr(objectives, "_entries", dict(objectives._entries))
+    objectives.register("depth", direction="minimize", unit="", column="Depth")(Depth)
+    config.dynas.metrics = ["acc", "depth"]
+    result = NAS(config).search()
+    assert all(t.values["depth"] == sum(t.architecture["d"]) for t in result)

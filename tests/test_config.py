@@ -10,6 +10,9 @@ from hypothesis import strategies as st
 from nas_compress.config import APPROACHES, DynasConfig, NASConfig
 from nas_compress.documents import template_names, template_text
 from nas_compress.errors import ConfigError
+from nas_compress.objectives import objectives
+from nas_compress.objectives.config import LatencyConfig
+from nas_compress.objectives.timing import TimingSettings
 
 INC_YAML = """
 model:
@@ -212,6 +215,27 @@ def test_check_finds_what_does_not_fit_together(changes, expected):
     assert message(searchable(**changes).check).startswith(expected)
 
 
+def test_timing_settings_have_one_home():
+    timing = NASConfig(dynas={"latency": {"threads": 2, "min_runs": 7, "tolerance": 0.5}}).dynas.latency
+    assert timing.settings() == TimingSettings(min_runs=7, tolerance=0.5)
+    assert LatencyConfig().settings() == TimingSettings()
+
+
+def test_any_registered_metric_will_do_but_for_the_quality_of_another_task(monkeypatch):
+    monkeypatch.setattr(objectives, "_entries", dict(objectives._entries))
+    objectives.register("energy", direction="minimize", unit="mJ", column="Energy (mJ)")(object())
+    objectives.register("bleu", direction="maximize", unit="", column="BLEU", quality=True)(object())
+    searchable(metrics=["macs", "energy"]).check()
+    text = message(searchable(metrics=["bleu"], supernet_ckpt_path=None).check)
+    assert "nas.dynas.metrics: 'bleu' is not a metric of supernet 'digits_mbv3''s task; those are: acc" in text
+
+
+def test_a_supernet_of_ones_own_needs_data_that_are_named():
+    config = searchable(supernet=None, metrics=["acc"])
+    assert message(lambda: config.check(own_supernet=True)).startswith("nas.dynas.dataset: is not set; known: cifar10")
+    config.check(own_supernet=True, own_data=True)
+
+
 def test_check_sees_lists_that_were_changed_in_place():
     config = searchable()
     config.dynas.metrics.append(3)
@@ -267,3 +291,31 @@ def test_json_schema_accepts_the_templates():
 def test_templates_load(name):
     config = NASConfig.from_yaml(name)
     assert config.section.supernet
+
+
+def test_metrics_of_the_search_serve_whatever_the_approach_is():
+    config = NASConfig(metrics=["macs"])
+    assert config.metrics == ["macs"]
+    config.approach = "random"
+    assert config.metrics == ["macs"]
+    config.random.metrics = ["acc"]
+    assert config.metrics == ["acc"]
+    section = NASConfig(metrics=["macs"], dynas=DynasConfig(population=10))
+    assert section.metrics == ["macs"] and section.dynas.population == 10
+
+
+def test_a_config_is_made_again_from_its_dump():
+    config = NASConfig(approach="random", seed=3, metrics=["macs"])
+    assert NASConfig(**config.model_dump()) == config
+    assert NASConfig(search={"seed": 3}).seed == 3
+
+
+@pytest.mark.parametrize("seed", [-1, 2**63])
+def test_seeds_are_bounded(seed):
+    with pytest.raises(ConfigError, match="seed"):
+        NASConfig(seed=seed)
+
+
+def test_truth_values_are_no_numbers():
+    with pytest.raises(ConfigError, match="true is not a number"):
+        NASConfig(max_trials=True)

@@ -80,3 +80,11 @@ def test_names_that_are_nothing(tmp_path):
 def test_every_template_begins_with_what_it_is():
     for name in template_names():
         assert resolve_template(name).read_text().startswith(("# Recipe: ", "# Search config: "))
+
+
+@pytest.mark.parametrize("text", ["a: \x01", "[" * 5000])
+def test_text_that_breaks_the_parser_is_a_config_error(tmp_path, text):
+    path = tmp_path / "odd.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match="odd.yaml"):
+        read_document(path)

@@ -7,7 +7,7 @@ import yaml
 
 from nas_compress.documents import template_names, template_text
 from nas_compress.errors import ConfigError
-from nas_compress.recipe import STEP_NAMES, Recipe, TrainSupernetStep
+from nas_compress.recipe import STEP_NAMES, FinetuneStep, Recipe, TrainSupernetStep
 from nas_compress.training.config import FinetuneConfig, SupernetTrainConfig
 
 TRAIN, SEARCH = {"train_supernet": {"epochs": 3}}, {"nas": {"metrics": ["acc", "macs"], "num_evals": 60}}
@@ -47,7 +47,18 @@ def test_round_trip(tmp_path):
     assert Recipe.from_yaml(tmp_path / "recipe.yaml") == whole
 
 
+def test_what_an_engine_does_not_know_is_not_written(tmp_path):
+    whole = recipe(TRAIN, SEARCH, "select", {"quantize": {"engine": "inc"}}, output=tmp_path)
+    whole.to_yaml(tmp_path / "recipe.yaml")
+    again = Recipe.from_yaml(tmp_path / "recipe.yaml")
+    again.check()
+    assert again == whole
+    assert "per_channel" not in (tmp_path / "recipe.yaml").read_text()
+    assert recipe(TRAIN, SEARCH, "select", "quantize").step("quantize").model_dump()["per_channel"] is True
+
+
 def test_the_recipes_seed_serves_all_steps():
+    assert not {"seed"} & {*TrainSupernetStep.model_fields, *FinetuneStep.model_fields}
     text = message(recipe, {"train_supernet": {"seed": 1}})
     assert text == "steps[0].train_supernet.seed: unknown key here; it belongs to the top level"
 
@@ -94,6 +105,10 @@ def test_a_name_comes_from_the_file(tmp_path):
         (
             [{"export": {"formats": ["onxx"]}}],
             "steps[0].export.formats[0]: 'onxx' is not allowed (did you mean 'onnx'?)",
+        ),
+        (
+            [{"benchmark": {"latency": {"backend": "torch"}}}],
+            "steps[0].benchmark.latency.backend: unknown key here; it belongs to steps.nas.latency",
         ),
         ([{"nas": {"steps": []}}], "steps[0].nas.steps: unknown key"),
     ],
@@ -142,7 +157,14 @@ def test_assignment_to_a_training_step_is_validated():
         ([TRAIN, SEARCH, {"select": {"constraints": {"macs": "under 3"}}}], "steps[2].select.constraints.macs: "),
         ([TRAIN, SEARCH, {"select": {"constraints": {"acc": ">= 97 ms"}}}], "unit 'ms'"),
         ([TRAIN, SEARCH, "select", {"export": {"formats": ["safetensors"]}}, "benchmark"], "lacks 'onnx'"),
-        ([*WHOLE[:-1], {"benchmark": {"latency": {"backend": "torch"}}}], "'torch' cannot run exported files"),
+        (
+            [TRAIN, SEARCH, "select", {"quantize": {"engine": "inc", "per_channel": True, "method": "minmax"}}],
+            "steps[3].quantize.method: goes with engine 'onnxruntime' alone; leave it out with engine 'inc'",
+        ),
+        (
+            [*WHOLE[:-1], {"benchmark": {"latency": {"min_runs": 9, "max_runs": 4}}}],
+            "steps[6].benchmark.latency.min_runs: 9 is larger than max_runs (4)",
+        ),
         ([{"train_supernet": {"subnets_per_step": 1}}], "the sandwich rule wants at least 2"),
     ],
 )
@@ -156,6 +178,10 @@ def test_check_finds_what_does_not_fit_together(steps, expected):
         ({"supernet": "digits"}, "supernet: unknown supernet 'digits'"),
         ({"dataset": "cifar10", "dataset_path": "/nowhere"}, "dataset_path: '/nowhere' does not exist"),
         ({"supernet_ckpt_path": "a.pth"}, "supernet_ckpt_path: is given, and a step trains the weights"),
+        (
+            {"dataset": "cifar10"},
+            "dataset: 'cifar10' has images of 3 channels (colour), supernet 'digits_mbv3' takes 1 channel (grey)",
+        ),
         ({"output": "/dev/null/out"}, "output: '/dev/null/out/report.json' cannot be written"),
     ],
 )
@@ -176,3 +202,16 @@ def test_templates_load(name):
 
 def test_a_search_config_is_told_apart(tmp_path):
     assert "inc_dynas.yaml is a search config" in message(Recipe.from_yaml, "inc_dynas")
+
+
+@pytest.mark.parametrize(("file", "name"), [("my recipe.yaml", "my-recipe"), ("..x.yaml", "x"), ("ü.yaml", "recipe")])
+def test_the_name_of_a_recipe_without_one_is_that_of_its_file(tmp_path, file, name):
+    path = tmp_path / file
+    path.write_text("supernet: digits_mbv3\nsteps: [nas]\n")
+    assert Recipe.from_yaml(path).name == name
+
+
+@pytest.mark.parametrize("name", ["..", "a/b", "", "-x"])
+def test_names_that_are_no_folder_names(name):
+    with pytest.raises(ConfigError, match="wants letters, digits"):
+        Recipe(name=name, supernet="digits_mbv3", steps=["nas"])

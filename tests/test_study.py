@@ -15,7 +15,7 @@ from nas_compress.archive import Archive
 from nas_compress.errors import ArchiveError, ConfigError, EvaluationError
 from nas_compress.result import SearchResult
 from nas_compress.space import Architecture
-from nas_compress.study import Study, StudyProgress
+from nas_compress.study import HOPELESS, Study, StudyProgress
 from nas_compress.tables import read_results
 
 SPACE = toy_space()
@@ -108,15 +108,18 @@ def test_a_build_that_fails_is_a_failed_trial() -> None:
     assert [t.error for t in result.trials[:4]] == [None, None, "acc: cannot recalibrate", None]
 
 
-def test_a_first_batch_that_fails_altogether_ends_the_search(tmp_path: Path) -> None:
+def test_a_search_is_given_up_when_its_first_trials_all_fail(tmp_path: Path) -> None:
+    asks = distinct(3 * HOPELESS)
+    quality = Quality(broken=asks)
     for _ in range(2):
         with (
             Archive.open(tmp_path / "a.jsonl", {}) as archive,
-            pytest.raises(EvaluationError, match="none of the first 3 .* acc: the logits are not finite; .*a.jsonl"),
+            pytest.raises(EvaluationError, match=r"none of the first \d+ .* acc: the logits are not finite; .*a.jsonl"),
         ):
-            study(archive, objectives=[Quality(broken=ASKS[:3])]).run()
-    later = study(Archive(), objectives=[Quality(broken=ASKS[3:])]).run()
-    assert sum(t.ok for t in later) == 3
+            study(archive, asks, objectives=[quality], num_evals=len(asks)).run()
+    assert quality.calls == asks[: len(quality.calls)] and HOPELESS <= len(quality.calls) < len(asks)
+    few = study(Archive(), objectives=[Quality(broken=ASKS[:3])]).run()
+    assert [t.ok for t in few.trials[:4]] == [False, False, False, True]
 
 
 def test_other_exceptions_pass_and_lose_nothing(tmp_path: Path) -> None:
@@ -144,6 +147,17 @@ def test_changed_conditions_measure_again_and_say_so(tmp_path: Path, caplog: pyt
     assert len(quality.calls) == 10
     assert "data.images: 100 there, 200 now" in caplog.text and "size" not in caplog.text
     assert result.provenance["contexts"]["acc"] == {"net": 1, "data": {"images": 200}}
+
+
+def test_values_that_do_not_depend_on_weights_are_kept_when_these_change(tmp_path: Path) -> None:
+    class Timed(Speed):
+        depends_on_weights = False
+
+    for weights, measured in (("a", 20), ("b", 10)):
+        with Archive.open(tmp_path / "a.jsonl", {}) as archive:
+            result = study(archive, objectives=[Quality(), Timed()], context={"checkpoint": weights}).run()
+        assert result.provenance["measured_now"] == measured
+    assert "checkpoint" not in result.provenance["contexts"]["latency"]
 
 
 def test_progress_is_told_after_every_trial() -> None:

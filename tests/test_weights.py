@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import pickle
+import tempfile
 from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors import safe_open
 from torch import nn
 
 from nas_compress.errors import CheckpointError
-from nas_compress.weights import load_into, read_metadata, read_state, write_state
+from nas_compress.weights import hash_tensors, load_into, read_state, write_state
 
 
 def net(width: int = 4) -> nn.Sequential:
@@ -28,7 +33,8 @@ def test_weights_read_back(tmp_path: Path, suffix: str, key: str | None) -> None
     path = tmp_path / "deep" / f"weights{suffix}"
     if suffix == ".safetensors":
         write_state(path, source.state_dict(), {"made by": "a test"})
-        assert read_metadata(path) == {"made by": "a test"}
+        with safe_open(path, framework="pt") as file:
+            assert file.metadata() == {"made by": '"a test"'}
     else:
         path.parent.mkdir()
         torch.save(source.state_dict() if key is None else {key: source.state_dict(), "epoch": 3}, path)
@@ -56,6 +62,48 @@ def test_unreadable_files_are_checkpoint_errors(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(content)
         with pytest.raises(CheckpointError, match=name):
             read_state(tmp_path / name)
+
+
+def legacy_file() -> bytes:
+    """Return a file as torch wrote them before 1.6."""
+    file = io.BytesIO()
+    torch.save(net().state_dict(), file, _use_new_zipfile_serialization=False)
+    return file.getvalue()
+
+
+LEGACY = legacy_file()
+
+
+@given(position=st.integers(0, len(LEGACY) - 1), value=st.integers(0, 255), length=st.integers(1, len(LEGACY)))
+@settings(max_examples=300, deadline=None)
+@pytest.mark.filterwarnings("ignore")
+def test_damaged_legacy_files_are_checkpoint_errors(position: int, value: int, length: int) -> None:
+    content = bytearray(LEGACY)
+    content[position] = value
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "old.pth"
+        path.write_bytes(content[:length])
+        try:
+            read_state(path)
+        except CheckpointError as error:
+            assert "old.pth" in str(error)
+
+
+def test_every_cut_legacy_file_is_a_checkpoint_error(tmp_path: Path) -> None:
+    path = tmp_path / "old.pth"
+    for length in range(0, len(LEGACY), 7):
+        path.write_bytes(LEGACY[:length])
+        with pytest.raises(CheckpointError, match=r"old\.pth"):
+            read_state(path)
+
+
+def test_the_hash_tells_names_values_and_descriptions_apart() -> None:
+    tensors = {"a": torch.arange(6.0).view(2, 3), "b": torch.tensor(3)}
+    same_again = {"b": tensors["b"].clone(), "a": tensors["a"].t().contiguous().t()}
+    assert hash_tensors(tensors) == hash_tensors(same_again)
+    others = [{**tensors, "a": tensors["a"] + 1}, {"a": tensors["a"], "c": tensors["b"]}]
+    hashes = {hash_tensors(tensors), hash_tensors(tensors, "large"), *map(hash_tensors, others)}
+    assert len(hashes) == 4
 
 
 class Evil:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from nas_compress.backends.base import Backend, Session
 from nas_compress.backends.torch import TorchSession, torch_threads
-from nas_compress.errors import EvaluationError, MissingExtraError
+from nas_compress.errors import EvaluationError, MissingExtraError, first_line
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -50,5 +50,5 @@ class IpexBackend(Backend):
                 for _ in range(2):  # the profiling executor compiles in the first two runs
                     frozen(example)
         except RuntimeError as error:
-            raise EvaluationError(f"IPEX cannot take this network: {str(error).splitlines()[0]}") from error
+            raise EvaluationError(f"IPEX cannot take this network: {first_line(error)}") from error
         return TorchSession(frozen, threads)

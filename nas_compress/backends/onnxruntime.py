@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from nas_compress.backends.base import Backend, Session
-from nas_compress.errors import CheckpointError, EvaluationError
+from nas_compress.errors import CheckpointError, EvaluationError, first_line
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -54,11 +54,7 @@ def to_onnx(module: nn.Module, example: Tensor) -> bytes:
             )
             return path.read_bytes()
     except (RuntimeError, ValueError, TypeError, torch.onnx.errors.OnnxExporterError) as error:
-        raise EvaluationError(f"the export to ONNX failed: {_first_line(error)}") from error
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise EvaluationError(f"the export to ONNX failed: {first_line(error)}") from error
 
 
 class OnnxSession(Session):
@@ -86,7 +82,7 @@ class OnnxSession(Session):
             self._session = ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime's own exceptions share no public base
             what = "the exported model" if isinstance(model, bytes) else str(model)
-            raise CheckpointError(f"ONNX Runtime cannot load {what}: {_first_line(error)}") from error
+            raise CheckpointError(f"ONNX Runtime cannot load {what}: {first_line(error)}") from error
         self.input_name: str = self._session.get_inputs()[0].name
 
     @property

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from nas_compress.backends.torch import torch_threads
-from nas_compress.errors import CheckpointError, DataError, EvaluationError, MissingExtraError
+from nas_compress.errors import CheckpointError, DataError, EvaluationError, MissingExtraError, first_line
 from nas_compress.files import replacing
 
 DISTRIBUTIONS = ("neural-compressor-pt", "neural-compressor")
@@ -74,7 +74,7 @@ class Int8Module(nn.Module):
             try:
                 first, *again = [self(self._example).clone() for _ in range(3)]
             except RuntimeError as error:
-                raise EvaluationError(f"Inductor cannot compile the int8 graph: {_first_line(error)}") from error
+                raise EvaluationError(f"Inductor cannot compile the int8 graph: {first_line(error)}") from error
         drift = max((output - first).abs().max().item() for output in again)
         if not drift <= REPEAT_TOLERANCE * max(1.0, first.abs().max().item()):
             raise EvaluationError(f"the int8 module is corrupt: outputs of repeated calls differ by {drift:.2g}")
@@ -114,7 +114,7 @@ def quantize_inc(module: nn.Module, example: Tensor, calibration: Iterable[Tenso
         try:
             graph = _convert(copy.deepcopy(module).eval(), example, calibration)
         except RuntimeError as error:
-            raise EvaluationError(f"INC cannot quantize this network: {_first_line(error)}") from error
+            raise EvaluationError(f"INC cannot quantize this network: {first_line(error)}") from error
         return Int8Module(graph, example)
 
 
@@ -140,7 +140,7 @@ def load_int8(path: Path, example: Tensor, *, threads: int = 1) -> Int8Module:
         with _quiet(), _weights_only():
             graph: nn.Module = torch.export.load(path).module()
     except (OSError, zipfile.BadZipFile, RuntimeError, ValueError, KeyError, pickle.UnpicklingError) as error:
-        raise CheckpointError(f"{path} is not an int8 network of `quantize`: {_first_line(error)}") from error
+        raise CheckpointError(f"{path} is not an int8 network of `quantize`: {first_line(error)}") from error
     with torch_threads(threads):
         return Int8Module(graph, example)
 
@@ -166,10 +166,6 @@ def _dynamic_batch() -> Any:
 def _pair(example: Tensor) -> Tensor:
     """Return at least two rows to trace with: a batch of one would be taken for a constant."""
     return example if len(example) > 1 else torch.cat([example, example])
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def _check_installed() -> None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from nas_compress.supernets.base import ImageSupernet
 
 LARGEST, CHOSEN = "largest", "chosen"
-"""The two networks of a recipe: what it starts from, and what it makes."""
+"""The two networks of a recipe: the largest of the searched space, and the one that the recipe makes."""
 
 
 class State:
@@ -34,14 +34,21 @@ class State:
     Attributes:
         recipe: What is run.
         folder: Where all files go.
-        outcomes: What each finished step came to, as plain data, by the step's name.
+        outcomes: What each finished step came to, as plain data, by the step's name; `files` in it are the files
+            that the step made, relative to the folder.
+        work_keys: Names what each step has begun, by the step's name: the same key, the same work.
     """
 
     def __init__(self, recipe: Recipe, folder: Path) -> None:
         self.recipe = recipe
         self.folder = folder
         self.outcomes: dict[str, dict[str, Any]] = {}
+        self.work_keys: dict[str, str] = {}
         self._result: SearchResult | None = None
+
+    def work(self, step: str) -> Path:
+        """Return the folder in which a step keeps unfinished work, one for each way to do it."""
+        return self.folder / "steps" / f"{step}-{self.work_keys[step]}"
 
     @cached_property
     def data(self) -> ImageData:
@@ -56,18 +63,22 @@ class State:
         checkpoint = self.folder / trained["weights"] if trained else self.recipe.supernet_ckpt_path
         return load_supernet(self.recipe.supernet, checkpoint, num_classes=len(self.data.classes))
 
+    @cached_property
+    def agent(self) -> NAS:
+        """The search of the recipe's `nas` step."""
+        config = self.recipe.nas_config(self.work("nas") / "search_results.csv")
+        return NAS(config, supernet=self.supernet, data=self.data)
+
     def search(self, on_trial: Callable[[StudyProgress], None] | None = None) -> SearchResult:
         """Return the search's result: made now, or read back from the archive."""
         if self._result is None:
-            config = self.recipe.nas_config(self.folder / "search_results.csv")
-            agent = NAS(config, supernet=self.supernet, data=self.data)
-            self._result = agent.search(on_trial)
+            self._result = self.agent.search(on_trial)
         return self._result
 
     def architecture(self, role: str) -> Architecture:
         """Return the architecture of the largest or of the chosen sub-network."""
         if role == LARGEST:
-            return self.supernet.space.largest()
+            return self.agent.space.largest()
         return Architecture(self.outcomes["select"]["architecture"])
 
     def network(self, role: str) -> nn.Module:

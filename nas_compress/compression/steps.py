@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from nas_compress.compression.state import CHOSEN, LARGEST, State
@@ -41,17 +43,21 @@ def train_supernet(state: State, options: TrainSupernetStep, tick: Tick) -> Outc
     recipe = state.recipe
     net = load_supernet(recipe.supernet, trained=False, num_classes=len(state.data.classes), seed=recipe.seed)
     config = SupernetTrainConfig(seed=recipe.seed, **options.model_dump())
-    folder = state.folder / "steps" / "training"
+    folder, weights = state.work("train_supernet"), "supernet.safetensors"
     log = train(net, state.data, config, checkpoint_dir=folder, progress=_training_tick(tick))
-    write_state(state.folder / "supernet.safetensors", net.state_dict(), {"supernet": net.describe()})
-    return {"weights": "supernet.safetensors", "epochs": len(log), "train_accuracy": log[-1].accuracy}
+    write_state(state.folder / weights, net.state_dict(), {"supernet": net.describe()})
+    shutil.rmtree(folder)
+    return {"weights": weights, "files": [weights], "log": [asdict(epoch) for epoch in log]}
 
 
 def nas(state: State, options: NasStep, tick: Tick) -> Outcome:
     """Search the super-network; the archive keeps every measurement."""
     result = state.search(lambda p: tick(p.done, p.total, f"{p.done} of {p.total} architectures"))
+    files = ["search_results.csv", "search_results.jsonl"]
+    for name in files:
+        _copy(state.work("nas") / name, state.folder / name)
     result.plot(state.folder / "pareto.png", x=options.metrics[-1] if len(options.metrics) > 1 else None)
-    return {"evaluations": len(result), "front": len(result.front()), "hypervolume": result.hypervolume()}
+    return {"evaluations": len(result), "front": len(result.front()), "files": [*files, "pareto.png"]}
 
 
 def select(state: State, options: SelectStep, tick: Tick) -> Outcome:
@@ -61,18 +67,27 @@ def select(state: State, options: SelectStep, tick: Tick) -> Outcome:
     direction, metric = options.goal
     goal: dict[str, Any] = {direction: metric}
     trial = state.search().best(options.constraints, **goal)
-    outcome: Outcome = {"architecture": trial.architecture.to_dict(), "values": dict(trial.values), "networks": {}}
-    images = state.recipe.nas_config(state.folder / "search_results.csv").section.calibration_images
-    state.outcomes["select"] = outcome
-    for done, role in enumerate((LARGEST, CHOSEN)):
+    images = state.agent.config.section.calibration_images
+    networks = {}
+    for done, (role, architecture) in enumerate(((LARGEST, state.architecture(LARGEST)), (CHOSEN, trial.architecture))):
         tick(done, 2, f"recalibrating the {role} sub-network")
-        subnet = calibrated_subnet(state.supernet, state.architecture(role), state.data, images)
-        outcome["networks"][role] = state.keep_network("select", role, subnet)
-    return outcome
+        subnet = calibrated_subnet(state.supernet, architecture, state.data, images)
+        networks[role] = state.keep_network("select", role, subnet)
+    return {
+        "architecture": trial.architecture.to_dict(),
+        "values": dict(trial.values),
+        "constraints": options.constraints,
+        "networks": networks,
+        "files": list(networks.values()),
+    }
 
 
 def finetune(state: State, options: FinetuneStep, tick: Tick) -> Outcome:
-    """Train the chosen sub-network alone; kept where it is better on the search-validation images."""
+    """Train the chosen sub-network alone.
+
+    The trained weights are kept unless they are worse on the search-validation images by more than the standard
+    error: the untrained ones were chosen for their accuracy on those very images, and flatter themselves.
+    """
     from nas_compress.data.base import batches
     from nas_compress.objectives.calibration import CALIBRATION_BATCH, recalibrate_bn
     from nas_compress.objectives.quality import accuracy
@@ -81,7 +96,7 @@ def finetune(state: State, options: FinetuneStep, tick: Tick) -> Outcome:
 
     net, data = state.supernet, state.data
     before, tuned = state.network(CHOSEN), state.network(CHOSEN)
-    size = net.resolution(state.architecture(CHOSEN))
+    size, folder = net.resolution(state.architecture(CHOSEN)), state.work("finetune")
     values = options.model_dump()
     teacher = state.network(LARGEST) if values.pop("teacher") == LARGEST else None
     train(
@@ -91,13 +106,21 @@ def finetune(state: State, options: FinetuneStep, tick: Tick) -> Outcome:
         FinetuneConfig(seed=state.recipe.seed, **values),
         teacher=teacher,
         teacher_resolution=net.resolution(state.architecture(LARGEST)),
-        checkpoint_dir=state.folder / "steps" / "finetuning",
+        checkpoint_dir=folder,
         progress=_training_tick(tick),
     )
     recalibrate_bn(tuned, (x for x, _ in batches(data.train, CALIBRATION_BATCH, size)))
-    scores = {name: accuracy(m, data.val, size).value for name, m in (("before", before), ("after", tuned))}
-    kept = tuned if scores["after"] >= scores["before"] else before
-    return {"val_accuracy": scores, "networks": {CHOSEN: state.keep_network("finetune", CHOSEN, kept)}}
+    old, new = (accuracy(module, data.val, size) for module in (before, tuned))
+    better = new.value >= old.value - (new.spread or 0)
+    kept = state.keep_network("finetune", CHOSEN, tuned if better else before)
+    shutil.rmtree(folder)
+    scores = {"before": old.value, "after": new.value, "spread": new.spread}
+    return {
+        "val_accuracy": scores,
+        "kept": "after" if better else "before",
+        "networks": {CHOSEN: kept},
+        "files": [kept],
+    }
 
 
 def quantize(state: State, options: QuantizeStep, tick: Tick) -> Outcome:
@@ -114,18 +137,18 @@ def quantize(state: State, options: QuantizeStep, tick: Tick) -> Outcome:
     from nas_compress.compression.quantize import quantize_onnx
 
     tick(0, 2, "exporting to ONNX")
-    source, target = state.folder / "steps" / "quantize_fp32.onnx", "steps/quantize_int8.onnx"
-    export_onnx(state.network(CHOSEN), images[0], source, _metadata(state, CHOSEN))
+    source, target = "steps/quantize_fp32.onnx", "steps/quantize_int8.onnx"
+    export_onnx(state.network(CHOSEN), images[0], state.folder / source, _metadata(state, CHOSEN))
     tick(1, 2, f"calibrating on {sum(map(len, images))} images")
     quantize_onnx(
-        source,
+        state.folder / source,
         state.folder / target,
         images,
         method=options.method,
         per_channel=options.per_channel,
         exclude=options.exclude,
     )
-    return {"engine": "onnxruntime", "file": target}
+    return {"engine": "onnxruntime", "files": [target, source]}
 
 
 def _quantize_inc(state: State, images: list[Tensor], tick: Tick) -> Outcome:
@@ -134,42 +157,38 @@ def _quantize_inc(state: State, images: list[Tensor], tick: Tick) -> Outcome:
     tick(0, 1, "quantizing with Intel Neural Compressor")
     target = "steps/quantize_int8.pt2"
     quantize_inc(state.network(CHOSEN), images[0][:1], images).save(state.folder / target)
-    return {"engine": "inc", "file": target}
+    return {"engine": "inc", "files": [target]}
 
 
 def export(state: State, options: ExportStep, tick: Tick) -> Outcome:
     """Write the largest and the chosen sub-network, and the int8 one where there is one, under `models/`."""
     from nas_compress.compression.export import export_onnx
-    from nas_compress.files import replacing
     from nas_compress.weights import write_state
 
-    files: dict[str, str] = {}
+    artefacts: dict[str, str] = {}
+    files = []
     for done, role in enumerate((LARGEST, CHOSEN)):
         tick(done, 3, f"exporting the {role} sub-network")
         module, name = state.network(role), f"models/{role}_fp32"
         if "onnx" in options.formats:
             example = state.supernet.example_input(2, state.architecture(role))
             export_onnx(module, example, state.folder / f"{name}.onnx", _metadata(state, role))
-            files[f"{role} fp32"] = f"{name}.onnx"
+            artefacts[f"{role} fp32"] = f"{name}.onnx"
         if "safetensors" in options.formats:
             write_state(state.folder / f"{name}.safetensors", module.state_dict(), _metadata(state, role))
+            files.append(f"{name}.safetensors")
     if "quantize" in state.outcomes:
-        source = state.folder / state.outcomes["quantize"]["file"]
-        files[f"{CHOSEN} int8"] = f"models/{CHOSEN}_int8{source.suffix}"
-        with replacing(state.folder / files[f"{CHOSEN} int8"]) as temporary:
-            shutil.copyfile(source, temporary)
-    return {"files": files}
+        source = state.folder / state.outcomes["quantize"]["files"][0]
+        artefacts[f"{CHOSEN} int8"] = f"models/{CHOSEN}_int8{source.suffix}"
+        _copy(source, state.folder / artefacts[f"{CHOSEN} int8"])
+    return {"artefacts": artefacts, "files": [*files, *artefacts.values()]}
 
 
 def benchmark(state: State, options: BenchmarkStep, tick: Tick) -> Outcome:
     """Measure the exported files on test images that neither training nor search saw."""
     from nas_compress.compression.benchmark import Artefact, measure_artefacts
-    from nas_compress.objectives.timing import TimingSettings
 
-    settings = options.latency.model_dump()
-    threads = settings.pop("threads")
-    del settings["backend"]
-    files, net = state.outcomes["export"]["files"], state.supernet
+    files, net = state.outcomes["export"]["artefacts"], state.supernet
     roles = {name: name.split()[0] for name in files}
     sizes = {name: net.resolution(state.architecture(role)) for name, role in roles.items()}
     tick(0, 1, f"measuring {len(files)} files on {len(state.data.test)} test images")
@@ -177,9 +196,9 @@ def benchmark(state: State, options: BenchmarkStep, tick: Tick) -> Outcome:
         {name: Artefact(state.folder / file, sizes[name]) for name, file in files.items()},
         state.data.test,
         batch_size=options.batch_size,
-        threads=threads,
+        threads=options.latency.threads,
         eval_batch_size=options.eval_batch_size,
-        settings=TimingSettings(**settings),
+        settings=options.latency.settings(),
     )
     entries = [
         {
@@ -194,6 +213,13 @@ def benchmark(state: State, options: BenchmarkStep, tick: Tick) -> Outcome:
         for name, role in roles.items()
     ]
     return {"artefacts": entries, "test_images": len(state.data.test), "data": state.data.fingerprint}
+
+
+def _copy(source: Path, target: Path) -> None:
+    from nas_compress.files import replacing
+
+    with replacing(target) as temporary:
+        shutil.copyfile(source, temporary)
 
 
 def _metadata(state: State, role: str) -> dict[str, str]:

@@ -21,32 +21,36 @@ data_sources: Registry[Callable[..., ImageData]] = Registry(
         "digits": Entry(
             "nas_compress.data.digits:load",
             "scikit-learn's handwritten digits, 1,797 grey images of 8x8 (built in, no files)",
-            {"locate": no_files, "default_path": None},
+            {"locate": no_files, "default_path": None, "channels": 1},
         ),
         "fashion_mnist": Entry(
             "nas_compress.data.idx:load_fashion_mnist",
             f"Fashion-MNIST, 70,000 grey images of 28x28 (default path: {FASHION_MNIST})",
-            {"locate": idx_files, "default_path": FASHION_MNIST},
+            {"locate": idx_files, "default_path": FASHION_MNIST, "channels": 1},
         ),
         "idx": Entry(
             "nas_compress.data.idx:load",
             "a folder of IDX files as MNIST's (train-images-idx3-ubyte[.gz] and so on)",
-            {"locate": idx_files, "default_path": None},
+            {"locate": idx_files, "default_path": None, "channels": 1},
         ),
         "cifar10": Entry(
             "nas_compress.data.cifar10:load",
             "CIFAR-10, binary version, 60,000 colour images of 32x32 (data_batch_1.bin and so on)",
-            {"locate": cifar10_files, "default_path": None},
+            {"locate": cifar10_files, "default_path": None, "channels": 3},
         ),
         "image_folder": Entry(
             "nas_compress.data.image_folder:load",
             "a folder with train/CLASS/IMAGE and val/CLASS/IMAGE, optionally test/ (ImageNet's layout)",
-            {"locate": folder_parts, "default_path": None},
+            {"locate": folder_parts, "default_path": None, "channels": 3},
         ),
     },
     aliases={"imagenet": "image_folder", "mnist": "idx", "mnist_like": "idx"},
 )
-"""Data sources that configs and recipes name."""
+"""Data sources that configs and recipes name.
+
+`Entry.info` holds what must be known without loading: how to find the files (`locate`), their `default_path`, and the
+`channels` of the images.
+"""
 
 
 def check(name: str, path: str | Path | None = None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,10 @@ SPLIT_SEED = 0
 
 class ImageSplit(ABC):
     """One part of a data source.
+
+    The parts of every registered source are stored in `fair_order`, the same in every run: their first n images are
+    a fair sample of all of them, with all classes in proportion, whatever the order of the files. Calibration and
+    partial evaluation rely on it and take the first n.
 
     Attributes:
         labels: Class indices, int64 of shape (n,).
@@ -101,6 +106,23 @@ class ImageData:
         return parts[name]
 
 
+def check_fit(data: ImageData, channels: int, classes: int) -> None:
+    """Check that a network and the data are made for each other.
+
+    Args:
+        data: The data.
+        channels: Channels of the images that the network takes.
+        classes: Number of its logits.
+
+    Raises:
+        DataError: One of the two differs.
+    """
+    if data.channels != channels:
+        raise DataError(f"data {data.name!r} has images of {data.channels} channels, the net takes {channels}")
+    if len(data.classes) != classes:
+        raise DataError(f"data {data.name!r} has {len(data.classes)} classes, the net has {classes} outputs")
+
+
 def normalise(pixels: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
     """Return `(pixels / 255 - mean) / std` per channel for uint8 images of shape (n, channels, h, w)."""
     shape = (1, -1, 1, 1)
@@ -142,7 +164,7 @@ def batches(
         split: Where the images come from.
         batch_size: Images per batch.
         resolution: Height and width of the images.
-        limit: Stop after so many images.
+        limit: Stop after so many images; without a generator, the first ones are a fair sample (`ImageSplit`).
         generator: Draws the order; without it the order is that of the split.
     """
     order = torch.arange(len(split)) if generator is None else torch.randperm(len(split), generator=generator)
@@ -157,8 +179,9 @@ def stratified_split(labels: Tensor, fraction: float, at_most: int | None = None
 
     Args:
         labels: Class indices, shape (n,).
-        fraction: Share to carve out of every class, rounded; at least one image of each, and one is left.
-        at_most: Upper bound on the images carved in all (the share is lowered to meet it).
+        fraction: Share to carve out, in all (rounded) and of every class (by largest remainder); but at least one
+            image of each class is carved and at least one is left.
+        at_most: Upper bound on the images carved in all; with more classes than that, one of each is carved.
 
     Returns:
         Two sorted index tensors that partition `range(n)`.
@@ -166,17 +189,62 @@ def stratified_split(labels: Tensor, fraction: float, at_most: int | None = None
     Raises:
         DataError: A class has a single image, so that it cannot be in both parts.
     """
-    if at_most is not None:
-        fraction = min(fraction, at_most / max(len(labels), 1))
-    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(SPLIT_SEED))
-    carved = torch.zeros(len(labels), dtype=torch.bool)
-    shuffled = labels[order]
-    for label in torch.unique(labels):
-        members = order[shuffled == label]
-        if len(members) < 2:
-            raise DataError(f"class {int(label)} has a single training image; want at least 2, one for validation")
-        carved[members[: min(max(round(len(members) * fraction), 1), len(members) - 1)]] = True
-    return torch.nonzero(~carved).flatten(), torch.nonzero(carved).flatten()
+    counts = torch.bincount(labels)
+    if 1 in counts:
+        single = int((counts == 1).nonzero()[0])
+        raise DataError(f"class {single} has a single training image; want at least 2, one for validation")
+    total = math.ceil(len(labels) * fraction - 0.5)
+    shares = _largest_remainder(counts, total if at_most is None else min(total, at_most))
+    order, ranks = _shuffled(labels, torch.Generator().manual_seed(SPLIT_SEED))
+    first = ranks < shares[labels[order]]
+    return order[~first].sort().values, order[first].sort().values
+
+
+def fair_order(labels: Tensor) -> Tensor:
+    """Return an order of positions in which every beginning holds the classes in proportion, always the same.
+
+    The images of each class are shuffled and spread over the whole: with n images of a class, one comes at a random
+    place in each n-th of it (stratified sampling).
+
+    Args:
+        labels: Class indices, shape (n,).
+    """
+    generator = torch.Generator().manual_seed(SPLIT_SEED)
+    order, ranks = _shuffled(labels, generator)
+    jitter = torch.rand(len(labels), generator=generator, dtype=torch.float64)
+    places = (ranks + jitter) / torch.bincount(labels)[labels[order]]
+    return order[places.argsort(stable=True)]
+
+
+def _shuffled(labels: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Return a random order of positions, and for each of its entries the rank among those of its class."""
+    order = torch.randperm(len(labels), generator=generator)
+    grouped = labels[order].argsort(stable=True)
+    counts = torch.bincount(labels)
+    starts = counts.cumsum(0) - counts
+    ranks = torch.empty_like(order)
+    ranks[grouped] = torch.arange(len(labels)) - starts[labels[order][grouped]]
+    return order, ranks
+
+
+def _largest_remainder(counts: Tensor, total: int) -> Tensor:
+    """Share out `total` images in proportion to classes of two images or more (or none), by largest remainder.
+
+    Returns:
+        A number per class, at least 1 and less than its count (0 for empty classes); their sum is `total`, or the
+        closest that these bounds allow.
+    """
+    least, most = counts.clamp(max=1), (counts - 1).clamp(min=0)
+    total = min(max(total, int(least.sum())), int(most.sum()))
+    quotas = (counts * total).double() / counts.sum()
+    shares = torch.clamp(quotas.long(), least, most)
+    while missing := total - int(shares.sum()):
+        sign = 1 if missing > 0 else -1
+        room = shares < most if missing > 0 else shares > least
+        urgency = torch.where(room, (quotas - shares) * sign, -torch.inf)
+        chosen = urgency.argsort(descending=True, stable=True)[: min(abs(missing), int(room.sum()))]
+        shares[chosen] += sign
+    return shares
 
 
 def memory_data(
@@ -199,7 +267,7 @@ def memory_data(
     """
     pixels, labels = official_train
     kept, carved = stratified_split(labels, val_fraction, at_most=10_000)
-    parts = ((pixels[kept], labels[kept]), (pixels[carved], labels[carved]), test)
+    parts = [_in_fair_order(*part) for part in ((pixels[kept], labels[kept]), (pixels[carved], labels[carved]), test)]
     mean, std = channel_statistics(parts[0][0])
     digest = hashlib.sha256()
     for part in parts:
@@ -217,3 +285,8 @@ def memory_data(
         native_resolution=int(pixels.shape[-1]),
         fingerprint=digest.hexdigest()[:16],
     )
+
+
+def _in_fair_order(pixels: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    order = fair_order(labels)
+    return pixels[order], labels[order]

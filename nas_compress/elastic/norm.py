@@ -11,7 +11,8 @@ class ElasticBatchNorm2d(nn.BatchNorm2d):
     """Batch normalisation of the leading channels, as many as the input has.
 
     The running statistics are shared by all sub-networks, so they fit none of them well: extracted sub-networks
-    are recalibrated before use (`objectives.calibration`).
+    are recalibrated before use (`objectives.calibration`). As in torch, a `momentum` of None makes them the mean over
+    all batches (of any width) instead of a moving average.
 
     Attributes:
         active_features: Number of leading channels that `extract` takes.
@@ -25,8 +26,11 @@ class ElasticBatchNorm2d(nn.BatchNorm2d):
         """Normalise (N, C, H, W) with the leading C of the parameters and statistics."""
         n = x.shape[1]
         mean, var = self.running_mean, self.running_var
+        share = 0.0 if self.momentum is None else self.momentum
         if self.training and self.num_batches_tracked is not None:
             self.num_batches_tracked.add_(1)
+            if self.momentum is None:
+                share = 1 / float(self.num_batches_tracked)
         return F.batch_norm(
             x,
             None if mean is None else mean[:n],
@@ -34,7 +38,7 @@ class ElasticBatchNorm2d(nn.BatchNorm2d):
             self.weight[:n],
             self.bias[:n],
             self.training,
-            0.1 if self.momentum is None else self.momentum,
+            share,
             self.eps,
         )
 

@@ -13,7 +13,7 @@ objectives: Registry[type[Objective]] = Registry(
         "acc": Entry(
             "nas_compress.objectives.quality:Accuracy",
             "top-1 accuracy on the search-validation images",
-            {"direction": "maximize", "unit": "%", "column": "Top-1 Acc (%)"},
+            {"direction": "maximize", "unit": "%", "column": "Top-1 Acc (%)", "quality": True},
         ),
         "macs": Entry(
             f"{_COST}:Macs",
@@ -38,6 +38,10 @@ objectives: Registry[type[Objective]] = Registry(
     },
     {"accuracy_top1": "acc", "top1": "acc", "lat": "latency"},
 )
-"""What can be optimised; `Entry.info` holds `direction`, `unit` and the `column` of results tables."""
+"""What can be optimised.
+
+`Entry.info` holds `direction`, `unit`, the `column` of results tables and, for how well a network does its task,
+`quality`: such an objective wants trained weights and data, and a super-network whose registered metrics name it.
+"""
 
 __all__ = ["AnalyticObjective", "Direction", "Measurement", "Objective", "objectives"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,8 @@ from nas_compress.space import Architecture
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from nas_compress.agent import NAS
 
 Direction = Literal["maximize", "minimize"]
 
@@ -41,12 +43,23 @@ class Objective(ABC):
         direction: `"maximize"` or `"minimize"`.
         unit: Unit of the value (`"%"`, `"ms"`), empty for counts.
         column: Header of the column in results tables.
+        depends_on_weights: Whether other weights of the super-network, or another BN recalibration, change the value.
     """
 
     name: str
     direction: ClassVar[Direction]
     unit: ClassVar[str]
     column: ClassVar[str]
+    depends_on_weights: ClassVar[bool] = True
+
+    @classmethod
+    def from_agent(cls, agent: NAS) -> Self:
+        """Return the objective as an agent's configuration asks for it; by default it is made without arguments.
+
+        Args:
+            agent: Has the super-network and the data, which are loaded when they are asked for, and the `config`.
+        """
+        return cls()
 
     @abstractmethod
     def measure(self, subnet: nn.Module, architecture: Architecture) -> Measurement:
@@ -61,13 +74,16 @@ class Objective(ABC):
         """Return everything besides the architecture that the value depends on, as plain JSON data.
 
         Data and its split, backend, hardware, threads, batch, precision: two measurements are comparable
-        exactly when their contexts are equal.
+        exactly when their contexts are equal. The super-network's weights are added to it elsewhere, where
+        `depends_on_weights` says so.
         """
         return {}
 
 
 class AnalyticObjective(Objective):
     """A quantity that follows from the architecture alone: computed exactly, never predicted."""
+
+    depends_on_weights = False
 
     @abstractmethod
     def compute(self, architectures: Sequence[Architecture]) -> NDArray[np.float64]:

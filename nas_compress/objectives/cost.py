@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
@@ -16,6 +16,9 @@ from nas_compress.objectives.base import AnalyticObjective
 from nas_compress.objectives.modes import evaluating
 from nas_compress.space import Architecture
 from nas_compress.supernets.base import Supernet
+
+if TYPE_CHECKING:
+    from nas_compress.agent import NAS
 
 BYTES_PER_WEIGHT = 4
 COUNTED_OPERATORS = (
@@ -34,6 +37,11 @@ class SupernetCost(AnalyticObjective):
 
     def __init__(self, supernet: Supernet) -> None:
         self._supernet = supernet
+
+    @classmethod
+    def from_agent(cls, agent: NAS) -> Self:
+        """Return the cost for an agent's super-network; see `Objective.from_agent`."""
+        return cls(agent.supernet)
 
     def context(self) -> dict[str, Any]:
         """Return the super-network's configuration; see `Objective.context`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,9 @@ from nas_compress.objectives.base import Measurement, Objective
 from nas_compress.objectives.modes import evaluating
 from nas_compress.space import Architecture
 
+if TYPE_CHECKING:
+    from nas_compress.agent import NAS
+
 
 def accuracy(
     network: Callable[[Tensor], Tensor],
@@ -24,7 +27,11 @@ def accuracy(
     batch_size: int = 64,
     limit: int | None = None,
 ) -> Measurement:
-    """Return the top-1 accuracy in %, with its binomial standard error in points.
+    """Return the top-1 accuracy in %, with its standard error in points.
+
+    The value is the share k / n of right answers. The standard error is that of (k + 1) / (n + 2), as if one right and
+    one wrong answer more had been seen, so that it is not 0 where all n answers are right or all are wrong (Agresti and
+    Coull, 1998, "Approximate is better than 'exact' for interval estimation of binomial proportions").
 
     Args:
         network: Maps images of shape (n, C, r, r) to logits of shape (n, classes): a module, which is
@@ -47,8 +54,8 @@ def accuracy(
             seen += len(labels)
     if not seen:
         raise EvaluationError("accuracy wants at least one image, the split is empty")
-    share = correct / seen
-    return Measurement(100 * share, 100 * math.sqrt(share * (1 - share) / seen), {"images": seen})
+    drawn = (correct + 1) / (seen + 2)
+    return Measurement(100 * correct / seen, 100 * math.sqrt(drawn * (1 - drawn) / (seen + 2)), {"images": seen})
 
 
 @contextmanager
@@ -99,6 +106,17 @@ class Accuracy(Objective):
         self._resolution_of = resolution_of
         self._batch_size = batch_size
         self._images = math.ceil(fraction * len(self._split))
+
+    @classmethod
+    def from_agent(cls, agent: NAS) -> Self:
+        """Return the accuracy on an agent's search-validation images; see `Objective.from_agent`."""
+        section = agent.config.section
+        return cls(
+            agent.data,
+            agent.supernet.resolution,
+            batch_size=section.eval_batch_size,
+            fraction=section.test_fraction,
+        )
 
     def measure(self, subnet: nn.Module, architecture: Architecture) -> Measurement:
         """Evaluate a recalibrated sub-network; see `Objective.measure`."""

@@ -71,7 +71,8 @@ class LatencyStats:
         iqr_ms: Difference of the upper and the lower quartile.
         mean_ms: Mean without the lowest and the highest tenth, as in HAT (Wang et al., 2020).
         best_ms: The fastest run.
-        cpu_ms: Median CPU time of the process per run: about `threads` times the latency at full use.
+        cpu_ms: Median CPU time per run: that of the calling thread where there is one thread; else that of the whole
+            process, about `threads` times the latency at full use.
         runs: Number of runs behind the figures.
         disturbed: Number of further runs in which the operating system gave the core to somebody else.
         clock: `"wall"`: wall time of undisturbed runs. `"cpu"`: there were too few of those, and CPU time stands in,
@@ -109,7 +110,9 @@ def measure_latencies(
     """Time several functions in turns, so that what slows the machine for a while slows them all.
 
     They take turns in blocks of 5 to 20 runs, each after an unmeasured run that warms the caches. Runs in which the
-    operating system preempted the calling thread are counted apart. The garbage collector is off meanwhile.
+    operating system preempted the calling thread are counted apart. The garbage collector is off meanwhile. With one
+    thread, PyTorch and ONNX Runtime compute in the calling thread, so that its CPU time leaves out what other threads
+    of the process do (a progress bar, say).
 
     Args:
         runs: The functions by name.
@@ -158,11 +161,12 @@ class _Samples:
         self._decide()
 
     def _take(self, run: Callable[[], Any]) -> None:
-        preemptions, cpu = _preemptions(), time.process_time()
+        clock = time.thread_time if self.threads == 1 else time.process_time
+        preemptions, cpu = _preemptions(), clock()
         start = time.perf_counter()
         run()
         wall = time.perf_counter() - start
-        cpu = time.process_time() - cpu
+        cpu = clock() - cpu
         calm = _preemptions() == preemptions
         (self.wall if calm else self.disturbed_wall).append(wall)
         (self.cpu if calm else self.disturbed_cpu).append(cpu)

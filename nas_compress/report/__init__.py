@@ -1,6 +1,19 @@
 """Reports of finished recipes: `report.json` for programs, `report.html` for people."""
 
-from nas_compress.report.comparison import compare
+from nas_compress.report.comparison import compare, compare_all, plus_minus, sentence
+from nas_compress.report.conditions import CLOCKS, artefact_conditions, objective_conditions
+from nas_compress.report.limits import check_limits, limit_sentence
 from nas_compress.report.write import write_report
 
-__all__ = ["compare", "write_report"]
+__all__ = [
+    "CLOCKS",
+    "artefact_conditions",
+    "check_limits",
+    "compare",
+    "compare_all",
+    "limit_sentence",
+    "objective_conditions",
+    "plus_minus",
+    "sentence",
+    "write_report",
+]

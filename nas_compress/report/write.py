@@ -10,7 +10,9 @@ from typing import Any
 
 from nas_compress.errors import ConfigError
 from nas_compress.files import replacing
-from nas_compress.report.comparison import compare, sentence
+from nas_compress.report.comparison import compare_all, sentence
+from nas_compress.report.conditions import artefact_conditions
+from nas_compress.report.limits import check_limits, limit_sentence
 
 _HEADERS = ("network", "test accuracy (%)", "MACs", "parameters", "file (kB)", "latency (ms)")
 
@@ -30,7 +32,8 @@ def write_report(folder: Path) -> Path:
         "format": "nas_compress report",
         "version": 1,
         "artefacts": artefacts,
-        "comparisons": [compare(entry, artefacts[0]) for entry in artefacts[1:]],
+        "comparisons": compare_all(artefacts),
+        "limits": check_limits(outcomes.get("select", {}).get("constraints", {}), artefacts),
         "steps": {name: outcome for name, outcome in outcomes.items() if name != "benchmark"},
         "test_images": outcomes["benchmark"]["test_images"],
     }
@@ -57,7 +60,10 @@ def _outcomes(folder: Path) -> dict[str, Any]:
 
 
 def table_rows(artefacts: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
-    """Return one row of text per artefact: name, accuracy, MACs, parameters, file size, latency."""
+    """Return one row of text per artefact: name, accuracy, MACs, parameters, file size, latency.
+
+    A latency that is not the wall time of undisturbed runs is marked with its clock.
+    """
     return [
         (
             entry["name"],
@@ -65,33 +71,32 @@ def table_rows(artefacts: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
             f"{entry['macs']:,}",
             f"{entry['params']:,}",
             f"{entry['size_bytes'] / 1e3:,.1f}",
-            f"{entry['latency']['median_ms']:.4f} ± {entry['latency']['error_ms']:.4f}",
+            _latency(entry["latency"]),
         )
         for entry in artefacts
     ]
 
 
-def conditions(artefact: Mapping[str, Any]) -> str:
-    """Return, in words, what an artefact's figures were measured on."""
-    context, images = artefact["context"], artefact["accuracy"]["images"]
-    hardware, versions = context["hardware"], context["versions"]
-    software = ", ".join(f"{name} {version}" for name, version in versions.items())
-    return (
-        f"Accuracy: {images} test images that neither training nor search saw, with the binomial standard error. "
-        f"Latency: median of {artefact['latency']['runs']} runs or more with its standard error, "
-        f"{context['backend']}, batch {context['batch_size']}, {context['threads']} thread(s), {hardware['cpu']} "
-        f"({hardware['cores']} cores), {hardware['os']}; {software}."
-    )
+def _latency(latency: Mapping[str, Any]) -> str:
+    mark = "" if latency["clock"] == "wall" else f" ({latency['clock']})"
+    return f"{latency['median_ms']:.4f} ± {latency['error_ms']:.4f}{mark}"
+
+
+def _limits(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    if not rows:
+        return []
+    items = "".join(f"<li>{html.escape(limit_sentence(row))}</li>\n" for row in rows)
+    return [f"<h2>Limits, checked on the exported files</h2>\n<ul>\n{items}</ul>"]
 
 
 def _page(folder: Path, content: Mapping[str, Any]) -> str:
     artefacts, steps = content["artefacts"], content["steps"]
-    fewest = min(artefacts, key=lambda entry: entry["latency"]["runs"])
     parts = [
         f"<h1>{html.escape(folder.name)}</h1>",
         _table(_HEADERS, table_rows(artefacts)),
         *(f"<p>{html.escape(sentence(c))}</p>" for c in content["comparisons"]),
-        f"<p class=small>{html.escape(conditions(fewest))}</p>",
+        *_limits(content["limits"]),
+        *(f"<p class=small>{html.escape(line)}</p>" for line in artefact_conditions(artefacts)),
     ]
     if (folder / "pareto.png").is_file():
         search = steps.get("nas", {})

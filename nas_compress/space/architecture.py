@@ -24,11 +24,7 @@ class Architecture(Mapping[str, tuple[Value, ...]]):
     __slots__ = ("_hash", "_values")
 
     def __init__(self, values: Mapping[str, Iterable[Value] | Value | None]) -> None:
-        self._values = {
-            name: (value,) if isinstance(value, (int, float)) else tuple(value)
-            for name, value in values.items()
-            if value is not None
-        }
+        self._values = {name: _row(value) for name, value in values.items() if value is not None}
         self._hash = hash(frozenset(self._values.items()))
 
     @classmethod
@@ -45,6 +41,10 @@ class Architecture(Mapping[str, tuple[Value, ...]]):
         if not isinstance(values, dict) or not all(_is_gene_row(row) for row in values.values()):
             raise ArchitectureError(f"not an architecture: {text[:120]!r} (want lists of numbers by dimension)")
         return cls(values)
+
+    def __reduce__(self) -> tuple[type[Architecture], tuple[dict[str, list[Value]]]]:
+        """Rebuild from the values: hashes of texts differ from process to process."""
+        return Architecture, (self.to_dict(),)
 
     def to_dict(self) -> dict[str, list[Value]]:
         """Return plain lists, for JSON, YAML and published tables."""
@@ -70,6 +70,12 @@ class Architecture(Mapping[str, tuple[Value, ...]]):
 
     def __repr__(self) -> str:
         return f"Architecture({self.to_dict()})"
+
+
+def _row(values: Iterable[Value] | Value) -> tuple[Value, ...]:
+    """Return one dimension's values as plain numbers, whether they come from Python or from NumPy."""
+    row = list(values) if isinstance(values, Iterable) else [values]
+    return tuple(value.item() if hasattr(value, "item") else value for value in row)
 
 
 def _is_gene_row(row: object) -> bool:

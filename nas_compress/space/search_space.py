@@ -37,12 +37,27 @@ class SearchSpace:
         self.name = name
         self.dimensions = tuple(dimensions)
         self.conditions = tuple(conditions)
+        self._check_construction()
         self._offsets = dict(
             zip((d.name for d in self.dimensions), np.cumsum([0, *(d.slots for d in self.dimensions)]), strict=False)
         )
         self._choices = [np.asarray(values) for d in self.dimensions for values in d.choices]
         self._controllers = {self._index(c.gene): (self._index(c.controller), c.at_least) for c in self.conditions}
         self._order = self._activation_order()
+
+    def _check_construction(self) -> None:
+        """Raise `ConfigError` unless dimensions have names of their own and conditions are about their genes."""
+        slots = {d.name: d.slots for d in self.dimensions}
+        if len(slots) < len(self.dimensions):
+            raise ConfigError(
+                f"space {self.name!r}: two dimensions have one name ({', '.join(d.name for d in self.dimensions)})"
+            )
+        genes = [c.gene for c in self.conditions]
+        for name, slot in (*genes, *(c.controller for c in self.conditions)):
+            if not 0 <= slot < slots.get(name, 0):
+                raise ConfigError(f"space {self.name!r}: a condition is about {name}[{slot}], which the space lacks")
+        if twice := next((gene for gene in genes if genes.count(gene) > 1), None):
+            raise ConfigError(f"space {self.name!r}: {twice[0]}[{twice[1]}] has two controllers; one is allowed")
 
     # -- genes ---------------------------------------------------------------------------------------------
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from nas_compress.space import Architecture, SearchSpace
+from nas_compress.weights import hash_tensors
 
 
 class Supernet(nn.Module, ABC):
@@ -58,7 +58,8 @@ class Supernet(nn.Module, ABC):
     def extract(self, architecture: Architecture) -> nn.Module:
         """Return the sub-network as an independent module of plain torch layers, weights copied.
 
-        In evaluation mode it computes what the active sub-network computes.
+        It is in evaluation mode, where it computes what the active sub-network computes, and on the CPU wherever the
+        super-network is: searches and latency measurements are on the CPU.
 
         Raises:
             ArchitectureError: The architecture is not in the space.
@@ -93,11 +94,7 @@ class Supernet(nn.Module, ABC):
 
     def fingerprint(self) -> str:
         """Return a hash of configuration and weights: the `checkpoint` part of a measurement's context."""
-        digest = hashlib.sha256(repr(sorted(self.describe().items())).encode())
-        for key, tensor in sorted(self.state_dict().items()):
-            digest.update(key.encode())
-            digest.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
-        return digest.hexdigest()[:16]
+        return hash_tensors(self.state_dict(), repr(sorted(self.describe().items())))
 
 
 class ImageSupernet(Supernet):

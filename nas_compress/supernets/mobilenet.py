@@ -44,6 +44,9 @@ class MobileNetConfig:
         in_channels: Channels of the images.
         num_classes: Number of logits.
         dropout: Probability of dropping a feature before the classifier.
+
+    Raises:
+        ConfigError: A value is out of range, or the stages' numbers of entries differ.
     """
 
     width_mult: float = 1.0
@@ -69,12 +72,31 @@ class MobileNetConfig:
         for name, length in (("strides", stages), ("squeeze_excite", stages), ("activations", stages + 1)):
             if len(getattr(self, name)) != length:
                 raise ConfigError(f"{name} has {len(getattr(self, name))} entries; {stages} stages want {length}")
+        self._check_numbers()
         for activation in self.activations:
             if activation not in ACTIVATIONS:
                 raise ConfigError(f"unknown activation {activation!r}; known: {', '.join(ACTIVATIONS)}")
         for size in self.kernel_sizes:
             if size % 2 == 0:
                 raise ConfigError(f"kernel_sizes holds {size}; depthwise kernels are odd")
+
+    def _check_numbers(self) -> None:
+        for name in ("widths", "strides", "kernel_sizes", "expand_ratios", "depths", "resolutions"):
+            values = getattr(self, name)
+            if not values:
+                raise ConfigError(f"{name} is empty; wants at least one entry")
+            if name == "expand_ratios" and min(values) <= 0:
+                raise ConfigError(f"{name} holds {min(values)}; wants more than 0")
+            if name != "expand_ratios" and min(values) < 1:
+                raise ConfigError(f"{name} holds {min(values)}; wants at least 1")
+        widths = ("stem_width", "first_width", "final_width", "feature_width")
+        for name in (*widths, "stem_stride", "in_channels", "num_classes"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} = {getattr(self, name)}; wants at least 1")
+        if self.width_mult <= 0:
+            raise ConfigError(f"width_mult = {self.width_mult}; wants more than 0")
+        if not 0 <= self.dropout < 1:
+            raise ConfigError(f"dropout = {self.dropout}; wants at least 0 and less than 1")
 
     def width(self, base: int) -> int:
         """Return a base width times the multiplier, rounded."""
@@ -218,8 +240,7 @@ class MobileNetSupernet(ImageSupernet):
             blocks = [block.extract() for block, _, _ in self._blocks(architecture)]
         fixed = copy.deepcopy([self.stem, self.first_block, self.final_expand, self.feature_mix, self.classifier])
         stem, first, final, mix, classifier = fixed
-        device = next(self.parameters()).device
-        return nn.Sequential(stem, first, *blocks, final, nn.AdaptiveAvgPool2d(1), mix, classifier).to(device).eval()
+        return nn.Sequential(stem, first, *blocks, final, nn.AdaptiveAvgPool2d(1), mix, classifier).cpu().eval()
 
     def sort_by_importance(self) -> None:
         """Reorder the middle channels of all blocks; see the base class."""

@@ -13,9 +13,11 @@ def learning_rate(step: int, total: int, warmup: int, peak: float) -> float:
     Args:
         step: Step, from 0.
         total: Number of steps in all.
-        warmup: Steps of the warm-up; the rate of step `s` there is `peak * (s + 1) / warmup`.
+        warmup: Steps of the warm-up, cut to half of `total` so that the rate falls in every run; the rate of step `s`
+            there is `peak * (s + 1) / warmup`.
         peak: Highest learning rate.
     """
+    warmup = min(warmup, total // 2)
     if step < warmup:
         return peak * (step + 1) / warmup
-    return peak * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(total - warmup, 1)))
+    return peak * 0.5 * (1 + math.cos(math.pi * (step - warmup) / (total - warmup)))

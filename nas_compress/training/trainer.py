@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +14,15 @@ import torch
 from torch import Tensor, nn
 
 from nas_compress.data.augment import Augmentation
-from nas_compress.data.base import ImageData, resize
-from nas_compress.errors import DataError, TrainingError
+from nas_compress.data.base import ImageData, batches, check_fit, resize
+from nas_compress.errors import DataError, TrainingError, first_line
 from nas_compress.supernets.base import ImageSupernet
-from nas_compress.training.checkpoint import RunFolder
+from nas_compress.training.checkpoint import EpochLog, RunFolder
 from nas_compress.training.config import FinetuneConfig, Precision, SupernetTrainConfig, TrainConfig
 from nas_compress.training.distillation import distillation_loss
 from nas_compress.training.samplers import Sampler, SandwichSampler, UniformSampler
 from nas_compress.training.schedule import learning_rate
+from nas_compress.weights import hash_tensors
 
 log = logging.getLogger(__name__)
 
@@ -49,21 +49,6 @@ class TrainProgress:
     steps: int
     loss: float
     lr: float
-
-
-@dataclass(frozen=True)
-class EpochLog:
-    """What one epoch of training came to.
-
-    Attributes:
-        epoch: Epoch, from 1.
-        loss: Mean over the steps of the loss of the step's first sub-network.
-        accuracy: Share of (augmented) training images that sub-network classified correctly, in %.
-    """
-
-    epoch: int
-    loss: float
-    accuracy: float
 
 
 Progress = Callable[[TrainProgress], None]
@@ -103,7 +88,7 @@ def train_supernet(
         TrainingError: The loss is not finite.
     """
     config = config or SupernetTrainConfig()
-    _check_fit(data, supernet.in_channels, supernet.num_classes)
+    check_fit(data, supernet.in_channels, supernet.num_classes)
     run = _describe_run("train_supernet", config, data, _device(supernet)) | {"model": supernet.describe()}
     loop = _Loop(supernet, data, config, supernet.resolution(supernet.space.largest()))
     return loop.run(_supernet_step(supernet, config), _folder(checkpoint_dir, run), progress)
@@ -137,19 +122,20 @@ def finetune(
         A log entry per epoch, those of earlier processes included.
 
     Raises:
-        DataError: Channels or classes of data and sub-network differ.
+        DataError: Channels or classes of the data and those of the sub-network or the teacher differ.
         CheckpointError: `checkpoint_dir` holds another run.
         TrainingError: The loss is not finite.
     """
     config = config or FinetuneConfig()
     size = teacher_resolution or resolution
+    _try_out("sub-network", subnet, data, resolution)
+    if teacher is not None:
+        _try_out("teacher", teacher, data, size)
     run = _describe_run("finetune", config, data, _device(subnet)) | {
-        "weights": _weights_hash(subnet),
-        "teacher": None if teacher is None else _weights_hash(teacher),
+        "weights": hash_tensors(subnet.state_dict()),
+        "teacher": None if teacher is None else hash_tensors(teacher.state_dict()),
         "resolutions": [resolution, size],
     }
-    if teacher is not None:
-        teacher.eval()
 
     def step(batch: _Batch, _: np.random.Generator) -> tuple[Tensor, Tensor]:
         with torch.no_grad():
@@ -261,7 +247,7 @@ class _Loop:
                 entries.append(self._epoch(epoch, step, progress))
                 log.info("epoch %d of %d: loss %.4f", epoch + 1, self._config.epochs, entries[-1].loss)
                 if folder is not None:
-                    folder.save(epoch + 1, [asdict(entry) for entry in entries], self._module, self._momentum())
+                    folder.save(epoch + 1, entries, self._module, self._momentum())
         self._module.eval()
         return entries
 
@@ -313,7 +299,7 @@ class _Loop:
                 self._optimizer.state[parameter]["momentum_buffer"] = buffer
         if done:
             log.info("going on after epoch %d of %d from %s", done, self._config.epochs, folder.path)
-        return done, [EpochLog(**entry) for entry in entries]
+        return done, entries
 
     def _momentum(self) -> dict[str, Tensor]:
         buffers = {
@@ -337,11 +323,21 @@ def _optimizer(module: nn.Module, config: TrainConfig) -> torch.optim.SGD:
     )
 
 
-def _check_fit(data: ImageData, channels: int, classes: int) -> None:
-    if data.channels != channels:
-        raise DataError(f"data {data.name!r} has images of {data.channels} channels, the net takes {channels}")
-    if len(data.classes) != classes:
-        raise DataError(f"data {data.name!r} has {len(data.classes)} classes, the net has {classes} outputs")
+def _try_out(role: str, module: nn.Module, data: ImageData, resolution: int) -> None:
+    """Check with two images that a module fits the data; it is left in evaluation mode."""
+    module.eval()
+    images, _ = next(batches(data.train, 2, resolution))
+    try:
+        with torch.no_grad():
+            logits = module(images.to(_device(module)))
+    except RuntimeError as error:
+        shape = tuple(images.shape)
+        raise DataError(
+            f"the {role} does not take the images of {data.name!r}, of shape {shape}: {first_line(error)}"
+        ) from error
+    if logits.ndim != 2 or len(logits) != len(images):
+        raise DataError(f"the {role} gives outputs of shape {tuple(logits.shape)}; want logits (images, classes)")
+    check_fit(data, data.channels, logits.shape[1])
 
 
 def _describe_run(kind: str, config: TrainConfig, data: ImageData, device: torch.device) -> dict[str, Any]:
@@ -352,14 +348,6 @@ def _describe_run(kind: str, config: TrainConfig, data: ImageData, device: torch
 
 def _folder(path: str | Path | None, run: Mapping[str, Any]) -> RunFolder | None:
     return None if path is None else RunFolder(path, run)
-
-
-def _weights_hash(module: nn.Module) -> str:
-    digest = hashlib.sha256()
-    for key, tensor in module.state_dict().items():
-        digest.update(key.encode())
-        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()[:16]
 
 
 def _device(module: nn.Module) -> torch.device:

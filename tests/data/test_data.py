@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import gzip
+import shutil
 import struct
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -14,19 +16,24 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from torch.nn import functional as F
 
-from nas_compress.data import check, data_sources, load_data
+from nas_compress.data import check, data_sources, image_folder, load_data
 from nas_compress.data.base import (
+    ImageData,
+    ImageSplit,
     MemorySplit,
     batches,
     channel_statistics,
+    check_fit,
+    fair_order,
     memory_data,
     normalise,
     resize,
     stratified_split,
 )
 from nas_compress.data.idx import read_idx
-from nas_compress.data.image_folder import FolderSplit
+from nas_compress.data.image_folder import FolderSplit, decode
 from nas_compress.data.locate import FASHION_MNIST
 from nas_compress.errors import DataError, UnknownNameError
 
@@ -92,10 +99,14 @@ def test_stratified_split_partitions_and_keeps_every_class_in_both(
     labels = labels[torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))]
     kept, carved = stratified_split(labels, fraction)
     assert sorted([*kept.tolist(), *carved.tolist()]) == list(range(len(labels)))
-    for label, count in enumerate(counts):
-        share = int((labels[carved] == label).sum())
-        assert 1 <= share <= count - 1
-        assert abs(share - count * fraction) <= 1
+    shares = torch.bincount(labels[carved], minlength=len(counts)).tolist()
+    assert all(1 <= share <= count - 1 for share, count in zip(shares, counts, strict=True))
+    wanted = fraction * len(labels)
+    if len(counts) <= wanted - 0.5 and wanted + 0.5 <= len(labels) - len(counts):
+        assert abs(sum(shares) - wanted) <= 0.5
+    quotas = [count * sum(shares) / len(labels) for count in counts]
+    if all(1 <= quota <= count - 1 for quota, count in zip(quotas, counts, strict=True)):
+        assert all(abs(share - quota) < 1 for share, quota in zip(shares, quotas, strict=True))
 
 
 def test_split_of_a_class_with_one_image_is_refused() -> None:
@@ -106,6 +117,85 @@ def test_split_of_a_class_with_one_image_is_refused() -> None:
 def test_at_most_bounds_the_validation_part() -> None:
     kept, carved = stratified_split(torch.arange(10).repeat(100), 0.5, at_most=20)
     assert (len(kept), len(carved)) == (980, 20)
+
+
+@given(counts=st.lists(st.integers(2, 40), min_size=1, max_size=30), at_most=st.integers(1, 400))
+@settings(max_examples=60, deadline=None)
+def test_at_most_is_an_upper_bound(counts: list[int], at_most: int) -> None:
+    labels = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
+    _, carved = stratified_split(labels, 0.5, at_most)
+    assert len(carved) <= max(at_most, len(counts))
+
+
+def test_at_most_bounds_many_small_classes() -> None:
+    kept, carved = stratified_split(torch.arange(1000).repeat_interleave(15), 0.1)
+    assert (len(kept), len(carved)) == (13500, 1500)
+    kept, carved = stratified_split(torch.arange(1000).repeat_interleave(15), 0.1, at_most=1200)
+    assert (len(kept), len(carved)) == (13800, 1200)
+
+
+@given(counts=st.lists(st.integers(0, 40), min_size=1, max_size=8).filter(sum))
+@settings(max_examples=60, deadline=None)
+def test_every_beginning_of_the_fair_order_holds_the_classes_shares(counts: list[int]) -> None:
+    labels = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
+    order = fair_order(labels)
+    assert torch.equal(order.sort().values, torch.arange(len(labels)))
+    assert torch.equal(order, fair_order(labels))
+    seen = F.one_hot(labels[order], len(counts)).cumsum(0)
+    shares = torch.tensor(counts) / len(labels)
+    wanted = torch.arange(1, len(labels) + 1).unsqueeze(1) * shares
+    # Every class is at most one image early or late, and so moves the others by its share of one image.
+    assert torch.all((seen - wanted).abs() <= 1 + len(counts) * shares)
+
+
+def class_ordered(name: str, root: Path) -> ImageData:
+    """Return data whose stored images are sorted by class."""
+    if name == "image_folder":
+        write_image_folder(root, {"train": 20, "val": 10}, tuple("abc"))
+        return load_data(name, root)
+    if name == "image_folder with test":
+        write_image_folder(root, {"train": 20, "val": 10, "test": 5}, tuple("abc"))
+        return load_data("image_folder", root)
+    pixels, labels = torch.zeros(120, 1, 2, 2, dtype=torch.uint8), torch.arange(3).repeat_interleave(40)
+    pixels[:, 0, 0, 0] = labels * 50
+    return memory_data("sorted", (pixels, labels), (pixels, labels), list("abc"))
+
+
+@pytest.mark.parametrize("name", ["image_folder", "image_folder with test", "memory"])
+def test_the_first_images_of_every_part_are_of_all_classes(tmp_path: Path, name: str) -> None:
+    data = class_ordered(name, tmp_path)
+    for split in (data.train, data.val, data.test):
+        for n in (3, 6):
+            assert torch.bincount(split.labels[:n], minlength=3).tolist() == [n // 3] * 3
+        check_labels(split)
+
+
+def check_labels(split: ImageSplit) -> None:
+    """Check that images and labels were reordered alike."""
+    if isinstance(split, FolderSplit):
+        assert [file.parent.name for file in split.files] == ["abc"[label] for label in split.labels.tolist()]
+    elif isinstance(split, MemorySplit):
+        assert (split.pixels[:, 0, 0, 0] // 50).tolist() == split.labels.tolist()
+
+
+def test_check_fit_names_channels_and_classes() -> None:
+    pixels, labels = torch.zeros(8, 1, 2, 2, dtype=torch.uint8), torch.arange(8) % 2
+    data = memory_data("tiny", (pixels, labels), (pixels, labels), ["a", "b"])
+    check_fit(data, 1, 2)
+    with pytest.raises(DataError, match="'tiny' has images of 1 channels, the net takes 3"):
+        check_fit(data, 3, 2)
+    with pytest.raises(DataError, match="'tiny' has 2 classes, the net has 10 outputs"):
+        check_fit(data, 1, 10)
+
+
+def test_channels_are_known_without_loading(tmp_path: Path) -> None:
+    known = {name: data_sources.entry(name).info["channels"] for name in data_sources}
+    assert known == {"digits": 1, "fashion_mnist": 1, "idx": 1, "cifar10": 3, "image_folder": 3}
+    write_idx_folder(tmp_path)
+    write_cifar10(tmp_path)
+    write_image_folder(tmp_path, {"train": 3, "val": 2})
+    for name in set(known) - {"fashion_mnist"}:
+        assert load_data(name, None if name == "digits" else tmp_path).channels == known[name]
 
 
 def test_channel_statistics_equal_those_of_torch() -> None:
@@ -249,6 +339,79 @@ def test_image_folder_kept_images_equal_decoded_ones(tmp_path: Path) -> None:
         decoded.images(torch.tensor([0]), 8)
 
 
+def decoded_files(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
+    """Record every file that is decoded from now on."""
+    seen: list[tuple[str, int]] = []
+
+    def record(file: Path, resolution: int) -> np.ndarray:
+        seen.append((file.name, resolution))
+        return decode(file, resolution)
+
+    monkeypatch.setattr(image_folder, "decode", record)
+    return seen
+
+
+def test_image_folder_keeps_what_is_used_though_the_whole_part_would_not_fit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_image_folder(tmp_path, {"train": 10, "val": 2})
+    files = sorted((tmp_path / "train").rglob("*.png"))
+    seen = decoded_files(monkeypatch)
+    split = FolderSplit(files, [0] * 20, memory_budget=6 * 3 * 8 * 8)
+    for _ in range(3):
+        split.images(torch.arange(4), 8)
+    assert len(seen) == 4
+    split.images(torch.tensor([4, 5, 0]), 8)  # fills it; 0 is used again
+    assert len(seen) == 6
+    split.images(torch.tensor([6]), 8)  # displaces 1, the one that was not used for longest
+    split.images(torch.tensor([0, 2, 3, 4, 5, 6]), 8)
+    assert len(seen) == 7
+    split.images(torch.tensor([1]), 8)
+    assert len(seen) == 8
+    split.images(torch.tensor([1, 1]), 30)  # larger than the budget: decoded once, kept never
+    split.images(torch.tensor([1]), 8)
+    assert len(seen) == 9
+
+
+def test_image_folder_may_be_read_by_several_threads(tmp_path: Path) -> None:
+    write_image_folder(tmp_path, {"train": 10, "val": 2})
+    files = sorted((tmp_path / "train").rglob("*.png"))
+    split = FolderSplit(files, [0] * 20, memory_budget=5 * 3 * 8 * 8)
+    expected = FolderSplit(files, [0] * 20, memory_budget=0).images(torch.arange(20), 8)
+    orders = [torch.randperm(20, generator=torch.Generator().manual_seed(i)) for i in range(40)]
+    with ThreadPoolExecutor(8) as pool:
+        for order, images in zip(orders, pool.map(lambda order: split.images(order, 8), orders), strict=True):
+            assert torch.equal(images, expected[order])
+
+
+@pytest.mark.parametrize("suffix", ["png", "tiff", "pgm"])
+def test_image_folder_16_bit_grey_keeps_its_levels(tmp_path: Path, suffix: str) -> None:
+    levels = (np.arange(64, dtype=np.uint16).reshape(8, 8) * 1040).astype(np.uint16)
+    Image.fromarray(levels).save(tmp_path / f"deep.{suffix}")
+    Image.fromarray(np.round(levels / 257).astype(np.uint8)).save(tmp_path / "plain.png")
+    deep, plain = (decode(tmp_path / name, 7) for name in (f"deep.{suffix}", "plain.png"))
+    assert plain.min() < 50 and plain.max() > 200
+    assert np.abs(deep.astype(int) - plain.astype(int)).max() <= 1
+
+
+def test_image_folder_floating_point_levels_are_refused(tmp_path: Path) -> None:
+    Image.fromarray(np.zeros((8, 8), dtype=np.float32)).save(tmp_path / "float.tiff")
+    with pytest.raises(DataError, match=r"float\.tiff .*floating-point"):
+        decode(tmp_path / "float.tiff", 7)
+
+
+@pytest.mark.parametrize("part", ["train", "val", "test"])
+@pytest.mark.parametrize("exists", [True, False])
+def test_image_folder_class_without_images_is_named(tmp_path: Path, part: str, exists: bool) -> None:
+    write_image_folder(tmp_path, {"train": 3, "val": 2, "test": 2}, ("bird", "cat", "dog"))
+    for file in (tmp_path / part / "cat").iterdir():
+        file.rename(file.with_suffix(".txt"))
+    if not exists and part != "train":
+        shutil.rmtree(tmp_path / part / "cat")
+    with pytest.raises(DataError, match=f"{part}/cat holds no images"):
+        load_data("image_folder", tmp_path)
+
+
 def test_image_folder_grey_and_transparent_images_become_rgb(tmp_path: Path) -> None:
     for mode in ("L", "RGBA", "P", "CMYK", "1"):
         Image.new(mode, (20, 30)).save(tmp_path / f"{mode}.tiff")
@@ -321,8 +484,7 @@ def test_fashion_mnist_as_debian_packages_it() -> None:
     data = load_data("fashion_mnist")
     assert (len(data.train), len(data.val), len(data.test)) == (54000, 6000, 10000)
     assert data.classes[9] == "Ankle boot"
-    # The first training image is known to be an ankle boot, and the first test image too.
-    assert int(data.test.labels[0]) == 9
+    assert torch.bincount(data.test.labels[:2000]).tolist() == [200] * 10
     # Published statistics of the 60,000 training images: mean .2860, standard deviation .3530.
     assert data.mean == pytest.approx((0.286,), abs=1e-3)
     assert data.std == pytest.approx((0.353,), abs=1e-3)

@@ -78,6 +78,17 @@ def test_batch_norm_trains_only_the_leading_statistics():
     torch.testing.assert_close(plain(x), layer(x))
 
 
+@pytest.mark.parametrize("momentum", [0.1, 0.7, None])
+def test_batch_norm_keeps_statistics_as_torch_does(momentum):
+    ours, theirs = ElasticBatchNorm2d(4).train(), torch.nn.BatchNorm2d(4, momentum=momentum).train()
+    ours.momentum = momentum
+    for seed in range(3):
+        x = noise(8, 4, 3, 3, seed=seed) * (seed + 1) + seed
+        torch.testing.assert_close(ours(x), theirs(x))
+    for key, tensor in theirs.state_dict().items():
+        torch.testing.assert_close(ours.state_dict()[key], tensor)
+
+
 def test_squeeze_excite_reads_channel_means_and_keeps_its_output_under_reordering():
     gate = ElasticSqueezeExcite(32)
     x = noise(2, 32, 4, 4)

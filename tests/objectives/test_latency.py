@@ -16,9 +16,18 @@ ARCHITECTURE = Architecture({"r": (8,)})
 QUICK = TimingSettings(warmup=1, min_runs=3, max_runs=5, budget_s=0.1)
 
 
-def example(batch, architecture):
-    r = int(architecture["r"][0])
-    return torch.zeros(batch, 1, r, r)
+class Net:
+    """What the objective wants of a super-network."""
+
+    def __init__(self, classes=3):
+        self.classes = classes
+
+    def example_input(self, batch, architecture):
+        r = int(architecture["r"][0])
+        return torch.zeros(batch, 1, r, r)
+
+    def describe(self):
+        return {"name": "net", "classes": self.classes}
 
 
 class Recording(Backend):
@@ -44,7 +53,7 @@ class RecordingSession(Session):
 
 def test_the_subnet_is_compiled_for_batch_resolution_and_threads():
     backend, subnet = Recording(), nn.Identity()
-    measured = Latency(example, backend, batch_size=3, threads=2, settings=QUICK).measure(subnet, ARCHITECTURE)
+    measured = Latency(Net(), backend, batch_size=3, threads=2, settings=QUICK).measure(subnet, ARCHITECTURE)
     assert backend.compiled == [(subnet, (3, 1, 8, 8), 2)]
     assert measured.value >= 0 and measured.spread >= 0
     assert {"runs", "clock", "iqr_ms", "cpu_ms", "stopped_by"} <= set(measured.provenance)
@@ -52,10 +61,11 @@ def test_the_subnet_is_compiled_for_batch_resolution_and_threads():
 
 def test_the_context_holds_all_that_the_value_depends_on():
     def context(**options):
-        return Latency(example, **options).context()
+        return Latency(Net(), **options).context()
 
     base = context(backend="torch")
-    assert set(base) == {"backend", "versions", "hardware", "threads", "batch_size", "precision"}
+    assert set(base) == {"supernet", "backend", "versions", "hardware", "threads", "batch_size", "precision"}
+    assert base != Latency(Net(classes=4), "torch").context()
     assert base["versions"] == {"torch": torch.__version__}
     assert base == context(backend="torch", settings=QUICK)
     for other in (
@@ -69,18 +79,18 @@ def test_the_context_holds_all_that_the_value_depends_on():
 @pytest.mark.parametrize("options", [{"batch_size": 0}, {"threads": 0}])
 def test_options_out_of_range_are_named(options):
     with pytest.raises(ConfigError, match=next(iter(options))):
-        Latency(example, "torch", **options)
+        Latency(Net(), "torch", **options)
 
 
 def test_an_unknown_backend_is_an_error():
     with pytest.raises(UnknownNameError, match="did you mean 'onnxruntime'"):
-        Latency(example, "onnxruntme")
+        Latency(Net(), "onnxruntme")
 
 
 @pytest.mark.parametrize("backend", ["torch", "onnxruntime"])
 def test_a_real_network_is_timed(backend):
     net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(144, 3)).eval()
-    measured = Latency(example, backend, settings=QUICK).measure(net, ARCHITECTURE)
+    measured = Latency(Net(), backend, settings=QUICK).measure(net, ARCHITECTURE)
     assert 0 < measured.value < 1000
 
 
@@ -90,4 +100,4 @@ def test_a_network_that_cannot_be_exported_is_a_failed_trial():
             return torch.linalg.eigvals(x[:, 0]).real
 
     with pytest.raises(EvaluationError, match="ONNX"):
-        Latency(example, settings=QUICK).measure(Unexportable(), ARCHITECTURE)
+        Latency(Net(), settings=QUICK).measure(Unexportable(), ARCHITECTURE)

@@ -50,8 +50,15 @@ PREDICTED = [0, 1, 2, 0, 0, 0, 1, 0]
 def test_accuracy_is_the_share_of_right_answers_with_its_standard_error(batch_size):
     measured = accuracy(Predicts(PREDICTED), Coded(LABELS), 4, batch_size)
     assert measured.value == 50.0
-    assert measured.spread == pytest.approx(100 * math.sqrt(0.25 / 8))
+    assert measured.spread == pytest.approx(100 * math.sqrt(0.25 / 10))
     assert measured.provenance["images"] == 8
+
+
+@pytest.mark.parametrize("shift", [0, 1])
+def test_no_right_or_no_wrong_answer_is_not_certainty(shift):
+    measured = accuracy(Predicts([(label + shift) % 3 for label in LABELS]), Coded(LABELS), 4)
+    assert measured.value == 100.0 * (1 - shift)
+    assert measured.spread == pytest.approx(100 * math.sqrt(0.1 * 0.9 / 10))
 
 
 def test_a_module_is_evaluated_in_evaluation_mode_and_given_back_as_it_was():
@@ -94,12 +101,17 @@ def test_an_unknown_split_is_an_error():
         Accuracy(data(LABELS), lambda a: 4, split="holdout")
 
 
+def test_what_depends_on_the_weights():
+    assert [name for name in objectives if objectives.get(name).depends_on_weights] == ["acc"]
+
+
 def test_the_registry_tells_what_the_classes_say():
     assert list(objectives) == ["acc", "latency", "macs", "model_size", "params"]
     for name in objectives:
         kind = objectives.get(name)
         entry = objectives.entry(name)
         assert kind.name == name
-        assert dict(entry.info) == {"direction": kind.direction, "unit": kind.unit, "column": kind.column}
+        told = {"direction": kind.direction, "unit": kind.unit, "column": kind.column}
+        assert dict(entry.info) == told | ({"quality": True} if name == "acc" else {})
     assert objectives.canonical("accuracy_top1") == objectives.canonical("top1") == "acc"
     assert objectives.canonical("lat") == "latency"

@@ -21,7 +21,9 @@ class FakeMachine:
         self.preemptions = 0
         self.order = []
         monkeypatch.setattr(timing.time, "perf_counter", lambda: self.wall)
-        monkeypatch.setattr(timing.time, "process_time", lambda: self.cpu)
+        self.others = 0.0
+        monkeypatch.setattr(timing.time, "thread_time", lambda: self.cpu)
+        monkeypatch.setattr(timing.time, "process_time", lambda: self.cpu + self.others)
         monkeypatch.setattr(timing, "_preemptions", lambda: self.preemptions)
 
     def function(self, *seconds, name="run", lost=lambda call: 0.0):
@@ -31,6 +33,7 @@ class FakeMachine:
             call = next(calls)
             self.order.append(name)
             self.cpu += seconds[call % len(seconds)]
+            self.others += 1.0
             self.wall += seconds[call % len(seconds)] + lost(call)
             self.preemptions += lost(call) > 0
 
@@ -90,6 +93,12 @@ def test_cpu_time_stands_in_when_every_run_is_preempted(machine, caplog):
     assert "preempted" in caplog.text
     stats = measure_latency(always, settings, threads=2)
     assert stats.clock == "disturbed wall" and stats.median_ms == pytest.approx(52)
+
+
+def test_cpu_time_of_other_threads_is_left_out_where_one_thread_computes(machine):
+    settings = TimingSettings(min_runs=10, max_runs=10)
+    assert measure_latency(machine.function(0.002), settings).cpu_ms == pytest.approx(2)
+    assert measure_latency(machine.function(0.002), settings, threads=2).cpu_ms == pytest.approx(1002)
 
 
 def test_functions_take_turns_in_blocks(machine):

@@ -3,21 +3,21 @@ import json
 import pytest
 
 from nas_compress.errors import ConfigError
-from nas_compress.report import compare, write_report
-from nas_compress.report.comparison import sentence
+from nas_compress.report import compare, compare_all, plus_minus, sentence, write_report
+from nas_compress.report.write import table_rows
 
 
-def entry(name, *, accuracy, latency, macs, size):
+def entry(name, *, accuracy, latency, macs, size, clock="wall", backend="onnxruntime"):
     return {
         "name": name,
         "accuracy": {"value": accuracy, "spread": 0.3, "images": 359},
-        "latency": {"median_ms": latency, "error_ms": latency / 100, "runs": 200},
+        "latency": {"median_ms": latency, "error_ms": latency / 100, "runs": 200, "clock": clock},
         "macs": macs,
         "params": 1000,
         "size_bytes": size,
         "architecture": {"d": [1]},
         "context": {
-            "backend": "onnxruntime", "versions": {"onnxruntime": "1"}, "threads": 1, "batch_size": 1,
+            "backend": backend, "versions": {backend: "1"}, "threads": 1, "batch_size": 1,
             "hardware": {"cpu": "a <CPU>", "cores": 2, "os": "Linux"},
         },
     }  # fmt: skip
@@ -36,9 +36,48 @@ def test_comparison_gives_factors_above_one_where_the_artefact_is_better():
     assert row["accuracy"]["spread"] == pytest.approx(0.3 * 2**0.5)
 
 
-def test_a_slower_artefact_is_called_slower():
-    assert "slower" in sentence(compare(LARGE, SMALL))
-    assert "slower" not in sentence(compare(SMALL, LARGE))
+def test_a_comparison_reads_well_either_way():
+    assert sentence(compare(SMALL, LARGE)) == (
+        "chosen int8 against largest fp32: 4.00 ± 0.06 times as fast, 8.0 times fewer MACs, 8.0 times smaller file, "
+        "accuracy -0.50 ± 0.42 points."
+    )
+    worse = sentence(compare({**LARGE, "size_bytes": 200}, SMALL))
+    assert "0.250 ± 0.004 times as fast (slower), 8.0 times more MACs, 2.0 times larger file" in worse
+    same = sentence(compare({**LARGE, "size_bytes": 801}, LARGE))
+    assert "the same MACs, a file of about the same size" in same
+
+
+@pytest.mark.parametrize(
+    ("value", "spread", "text"),
+    [
+        (4.9, 0.06, "4.90 ± 0.06"),
+        (0.124, 0.0009, "0.1240 ± 0.0009"),
+        (97.5, 1.26, "97.50 ± 1.26"),
+        (1, 0, "1.00 ± 0.00"),
+    ],
+)
+def test_a_spread_that_is_not_0_does_not_read_0(value, spread, text):
+    assert plus_minus(value, spread) == text
+
+
+def test_a_comparison_names_what_ran_the_two_where_that_differs():
+    torch = entry("chosen int8", accuracy=97.5, latency=0.1, macs=500, size=100, backend="torch", clock="cpu")
+    text = sentence(compare(torch, LARGE))
+    assert text.startswith("chosen int8 (torch, cpu time) against largest fp32 (onnxruntime, wall time): ")
+
+
+def test_int8_is_compared_with_its_own_fp32_too():
+    middle = entry("chosen fp32", accuracy=97.6, latency=0.09, macs=500, size=300)
+    pairs = [(row["artefact"], row["reference"]) for row in compare_all([LARGE, middle, SMALL])]
+    assert pairs == [
+        ("chosen fp32", "largest fp32"), ("chosen int8", "largest fp32"), ("chosen int8", "chosen fp32"),
+    ]  # fmt: skip
+
+
+def test_a_latency_of_another_clock_is_marked_in_its_row():
+    busy = entry("chosen int8", accuracy=97.5, latency=0.1, macs=500, size=100, clock="disturbed wall")
+    rows = table_rows([LARGE, busy])
+    assert [row[-1] for row in rows] == ["0.4000 ± 0.0040", "0.1000 ± 0.0010 (disturbed wall)"]
 
 
 def record(folder, **outcomes):
@@ -54,6 +93,27 @@ def test_report_holds_every_artefact_with_its_conditions(tmp_path):
     text = page.read_text()
     for part in ("chosen int8", "97.50 ± 0.30", "359 test images", "onnxruntime", "a &lt;CPU&gt;", "1 thread"):
         assert part in text
+
+
+def test_report_says_whether_the_limits_were_met(tmp_path):
+    limits = {"macs": "<= 0.25 x largest", "latency": "<= 0.2 ms"}
+    record(tmp_path, select={"architecture": {"d": [1]}, "constraints": limits}, benchmark={
+        "artefacts": [LARGE, {**SMALL, "latency": {**SMALL["latency"], "median_ms": 0.3}}], "test_images": 359,
+    })  # fmt: skip
+    page = write_report(tmp_path).read_text()
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert [(row["limit"], row["artefact"], row["met"]) for row in report["limits"]] == [
+        ("macs <= 0.25 x largest", "chosen int8", True),
+        ("latency <= 0.2 ms", "chosen int8", False),
+    ]
+    assert "macs &lt;= 0.25 x largest: chosen int8 0.125 x, met" in page
+    assert "latency &lt;= 0.2 ms: chosen int8 0.300 ± 0.001 ms, NOT met" in page
+
+
+def test_a_report_without_limits_has_none(tmp_path):
+    record(tmp_path, select={"architecture": {"d": [1]}}, benchmark={"artefacts": [LARGE, SMALL], "test_images": 359})
+    assert "Limits" not in write_report(tmp_path).read_text()
+    assert json.loads((tmp_path / "report.json").read_text())["limits"] == []
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,9 @@
 import itertools
+import json
+import os
+import pickle
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -178,3 +183,32 @@ def test_malformed_spaces_are_refused():
 def test_depth_conditions_with_fixed_blocks():
     conditions = list(depth_conditions("d", ["e"], [3], always_on=[2]))
     assert [(c.gene[1], c.at_least) for c in conditions] == [(0, -1), (1, 0), (2, 1)]
+
+
+def test_conditions_and_names_are_checked():
+    pair = (Dimension.uniform("a", (0, 1)), Dimension.uniform("b", (0, 1)))
+    with pytest.raises(ConfigError, match=r"c\[0\], which the space lacks"):
+        SearchSpace("s", pair, [Condition(("c", 0), ("a", 0), 1)])
+    with pytest.raises(ConfigError, match=r"a\[1\], which the space lacks"):
+        SearchSpace("s", pair, [Condition(("b", 0), ("a", 1), 1)])
+    with pytest.raises(ConfigError, match=r"b\[0\] has two controllers"):
+        SearchSpace("s", pair, [Condition(("b", 0), ("a", 0), 1)] * 2)
+    with pytest.raises(ConfigError, match="two dimensions have one name"):
+        SearchSpace("s", (pair[0], pair[0]))
+
+
+def test_architectures_of_numpy_values_are_plain():
+    architecture = Architecture({"ks": np.array([3, 5]), "d": np.int64(2), "e": [np.float64(0.25)]})
+    assert architecture == Architecture({"ks": (3, 5), "d": 2, "e": (0.25,)})
+    assert json.loads(json.dumps(architecture.to_dict())) == {"ks": [3, 5], "d": [2], "e": [0.25]}
+
+
+def test_architectures_from_another_process_are_found_in_dictionaries():
+    script = (
+        "import pickle, sys; from nas_compress.space import Architecture; "
+        "sys.stdout.buffer.write(pickle.dumps(Architecture({'ks': (3, 5), 'd': 2})))"
+    )
+    for seed in ("1", "2"):
+        environment = {**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": os.pathsep.join(sys.path)}
+        made = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, check=True)
+        assert {Architecture({"ks": (3, 5), "d": 2}): "found"}[pickle.loads(made.stdout)] == "found"

@@ -119,6 +119,17 @@ def test_extraction_is_independent_of_the_supernet(digits):
     assert all(torch.equal(a, b) for a, b in zip(net.state_dict().values(), digits.state_dict().values(), strict=True))
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_extraction_gives_a_net_on_the_cpu_wherever_the_supernet_is(digits):
+    net = copy.deepcopy(digits).to("cuda")
+    subnet = net.extract(net.space.smallest())
+    assert {t.device.type for t in net.state_dict().values()} == {"cuda"}
+    assert {t.device.type for t in subnet.state_dict().values()} == {"cpu"}
+    x = net.example_input(2, net.space.smallest())
+    with torch.no_grad():
+        torch.testing.assert_close(subnet(x), digits.extract(digits.space.smallest())(x))
+
+
 def test_importance_sorting_keeps_the_largest_subnet_and_orders_channels(digits):
     net = copy.deepcopy(digits)
     x = net.example_input(4)
@@ -211,6 +222,17 @@ def test_a_seed_makes_the_same_net_and_leaves_the_global_generator_alone():
         ({"strides": (1, 2)}, "strides has 2 entries; 5 stages want 5"),
         ({"activations": ("relu",) * 5 + ("gelu",)}, "unknown activation 'gelu'; known: relu, hswish"),
         ({"kernel_sizes": (3, 4)}, "odd"),
+        ({"kernel_sizes": (-1, 3)}, "kernel_sizes holds -1; wants at least 1"),
+        ({"resolutions": (0, 128)}, "resolutions holds 0; wants at least 1"),
+        ({"expand_ratios": (0, 3)}, "expand_ratios holds 0; wants more than 0"),
+        ({"depths": (0, 2)}, "depths holds 0; wants at least 1"),
+        ({"widths": (24, 40, 0, 112, 160)}, "widths holds 0; wants at least 1"),
+        ({"strides": (2, 2, 0, 1, 2)}, "strides holds 0; wants at least 1"),
+        ({"resolutions": ()}, "resolutions is empty"),
+        ({"stem_stride": 0}, "stem_stride = 0; wants at least 1"),
+        ({"num_classes": 0}, "num_classes = 0; wants at least 1"),
+        ({"width_mult": 0.0}, "width_mult = 0.0; wants more than 0"),
+        ({"dropout": 1.5}, "dropout = 1.5; wants at least 0 and less than 1"),
     ],
 )
 def test_wrong_configuration(change, message):

@@ -10,12 +10,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic import ValidationError
 from torch.nn import functional as F
 
 from nas_compress.data.augment import Augmentation
+from nas_compress.errors import ConfigError
 from nas_compress.space import mobilenet_space
-from nas_compress.training.config import FinetuneConfig, SupernetTrainConfig, TrainConfig
+from nas_compress.training.config import AugmentConfig, FinetuneConfig, SupernetTrainConfig
 from nas_compress.training.distillation import distillation_loss, soft_cross_entropy
 from nas_compress.training.samplers import SandwichSampler, UniformSampler
 from nas_compress.training.schedule import learning_rate
@@ -26,13 +26,20 @@ SPACE = mobilenet_space("small", stages=2, resolutions=(8, 12))
 @given(total=st.integers(1, 500), share=st.floats(0, 1), peak=st.floats(1e-4, 10))
 @settings(deadline=None)
 def test_learning_rate_rises_to_the_peak_and_falls_to_zero(total: int, share: float, peak: float) -> None:
-    warmup = int(total * share)
-    rates = [learning_rate(step, total, warmup, peak) for step in range(total)]
+    warmup = min(int(total * share), total // 2)
+    rates = [learning_rate(step, total, int(total * share), peak) for step in range(total)]
     assert all(0 < rate <= peak * (1 + 1e-9) for rate in rates)
     assert rates[:warmup] == sorted(rates[:warmup])
     assert rates[warmup:] == sorted(rates[warmup:], reverse=True)
     assert max(rates) == pytest.approx(peak)
-    assert learning_rate(total, total, warmup, peak) == pytest.approx(0 if warmup < total else peak)
+    assert learning_rate(total, total, warmup, peak) == pytest.approx(0)
+
+
+def test_a_warm_up_as_long_as_the_run_is_cut_to_half_of_it() -> None:
+    rates = [learning_rate(step, 20, 20, 1.0) for step in range(20)]
+    assert rates == [learning_rate(step, 20, 10, 1.0) for step in range(20)]
+    assert rates[9] == rates[10] == 1.0
+    assert rates[-1] < 0.05
 
 
 def test_sandwich_holds_largest_and_smallest_and_random_ones() -> None:
@@ -123,11 +130,21 @@ def test_shifts_are_whole_pixels_filled_with_black() -> None:
 
 
 def test_options_are_validated() -> None:
-    for wrong in ({"epochs": 0}, {"lr": -1}, {"momentum": 1}, {"epoch": 3}, {"augment": {"flipp": True}}):
-        with pytest.raises(ValidationError):
-            TrainConfig(**wrong)
+    for config in (SupernetTrainConfig, FinetuneConfig):
+        for wrong, message in (
+            ({"epochs": 0}, "epochs: 0 is not allowed; wants >= 1"),
+            ({"lr": -1}, "lr: -1 is not allowed; wants > 0.0"),
+            ({"lr": float("inf")}, "lr: inf is not a finite number"),
+            ({"momentum": 1}, "momentum: 1 is not allowed; wants < 1.0"),
+            ({"epoch": 3}, "epoch: unknown key (did you mean 'epochs'?)"),
+            ({"augment": {"flipp": True}}, "augment.flipp: unknown key (did you mean 'flip'?)"),
+        ):
+            with pytest.raises(ConfigError) as error:
+                config(**wrong)
+            assert str(error.value) == message
     assert SupernetTrainConfig(augment=None).augment is None
-    assert FinetuneConfig().lr < TrainConfig().lr
+    assert SupernetTrainConfig().augment == AugmentConfig()
+    assert FinetuneConfig().lr < SupernetTrainConfig().lr
 
 
 def test_options_need_no_torch() -> None:

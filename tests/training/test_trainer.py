@@ -21,6 +21,7 @@ from nas_compress.training.trainer import (
     resolve_precision,
     train_supernet,
 )
+from nas_compress.weights import read_state, write_state
 
 Make = Callable[[], MobileNetSupernet]
 AUGMENT = AugmentConfig(shift=0.1, rotate=5, scale=0.1, flip=True)
@@ -129,11 +130,74 @@ def test_another_run_in_the_folder_is_refused(data: ImageData, make_supernet: Ma
         finetune(subnet, data, 12, FinetuneConfig(epochs=1), checkpoint_dir=tmp_path)
 
 
-@pytest.mark.parametrize("content", ["", "{}", '{"format": "other"}', "[1]"])
+@pytest.mark.parametrize("content", ["", "{}", '{"format": "other"}', "[1]", "3", "null"])
 def test_a_damaged_index_is_named(data: ImageData, make_supernet: Make, tmp_path: Path, content: str) -> None:
     (tmp_path / "training.json").write_text(content)
     with pytest.raises(CheckpointError, match=r"training\.json is damaged"):
         train_supernet(make_supernet(), data, SHORT, checkpoint_dir=tmp_path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"run": None},
+        {"run": [1]},
+        {"run": "x"},
+        {"epoch": "1"},
+        {"epoch": True},
+        {"epoch": 0},
+        {"epoch": 2},
+        {"epoch": 1.5},
+        {"state": 3},
+        {"state": "../epoch-0001.safetensors"},
+        {"state": "epoch-0002.safetensors"},
+        {"log": None},
+        {"log": []},
+        {"log": [1]},
+        {"log": [{"epoch": 1}]},
+        {"log": [{"epoch": 1, "loss": "low", "accuracy": 3.0}]},
+        {"log": [{"epoch": 1, "loss": 1.0, "accuracy": 3.0, "more": 1}]},
+        {"more": 1},
+    ],
+)
+def test_a_damaged_field_of_the_index_is_named(
+    data: ImageData, make_supernet: Make, tmp_path: Path, change: dict[str, object]
+) -> None:
+    config = SHORT.model_copy(update={"epochs": 1})
+    train_supernet(make_supernet(), data, config, checkpoint_dir=tmp_path)
+    index = json.loads((tmp_path / "training.json").read_text())
+    (tmp_path / "training.json").write_text(json.dumps(index | change))
+    field = next(iter(change))
+    with pytest.raises(CheckpointError, match=rf"training\.json is damaged .*{field}.*delete it"):
+        train_supernet(make_supernet(), data, config, checkpoint_dir=tmp_path)
+
+
+def test_an_index_of_another_version_is_refused(data: ImageData, make_supernet: Make, tmp_path: Path) -> None:
+    (tmp_path / "training.json").write_text(json.dumps({"format": "nas_compress training", "version": 99}))
+    with pytest.raises(CheckpointError, match="has version 99; this release reads 1"):
+        train_supernet(make_supernet(), data, SHORT, checkpoint_dir=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("key", "shape", "reason"),
+    [
+        ("other.weight", (1,), "holds 'other.weight', which is no part of a training state"),
+        ("weights", (1,), "holds 'weights', which is no part of a training state"),
+        ("momentum.none", (1,), "holds momentum of 'none', which this network lacks"),
+        ("momentum.stem.0.weight", (1,), r"momentum of 'stem.0.weight' has shape \(1,\), .* wants \(8, 1, 3, 3\)"),
+    ],
+)
+def test_a_damaged_state_is_named_and_changes_nothing(
+    data: ImageData, make_supernet: Make, tmp_path: Path, key: str, shape: tuple[int, ...], reason: str
+) -> None:
+    config = SHORT.model_copy(update={"epochs": 1})
+    train_supernet(make_supernet(), data, config, checkpoint_dir=tmp_path)
+    path = tmp_path / "epoch-0001.safetensors"
+    write_state(path, read_state(path) | {key: torch.zeros(shape)})
+    supernet = make_supernet()
+    with pytest.raises(CheckpointError, match=rf"epoch-0001\.safetensors .*{reason}"):
+        train_supernet(supernet, data, config, checkpoint_dir=tmp_path)
+    assert equal(weights(supernet), weights(make_supernet()))
 
 
 def test_the_index_is_readable_json(data: ImageData, make_supernet: Make, tmp_path: Path) -> None:
@@ -175,6 +239,23 @@ def test_data_that_does_not_fit_the_net(data: ImageData, make_supernet: Make) ->
     supernet.in_channels = 3
     with pytest.raises(DataError, match="images of 1 channels, the net takes 3"):
         train_supernet(supernet, data, SHORT)
+
+
+@pytest.mark.parametrize("role", ["sub-network", "teacher"])
+def test_finetuning_refuses_data_that_does_not_fit(data: ImageData, make_supernet: Make, role: str) -> None:
+    def tune(wrong: nn.Module) -> None:
+        right = make_supernet().extract(make_supernet().space.smallest())
+        subnet, teacher = (wrong, None) if role == "sub-network" else (right, wrong)
+        finetune(subnet, data, 8, FinetuneConfig(epochs=1), teacher=teacher)
+
+    pooled = (nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    for classes in (2, 10):
+        with pytest.raises(DataError, match=f"'squares' has 3 classes, the net has {classes} outputs"):
+            tune(nn.Sequential(nn.Conv2d(1, classes, 3), *pooled))
+    with pytest.raises(DataError, match=f"the {role} does not take the images of 'squares', .*1, 8, 8.*3 channels"):
+        tune(nn.Sequential(nn.Conv2d(3, 3, 3), *pooled))
+    with pytest.raises(DataError, match=f"the {role} gives outputs of shape .*2, 3, 6, 6.*; want logits"):
+        tune(nn.Conv2d(1, 3, 3))
 
 
 def test_biases_and_normalisation_are_not_decayed(make_supernet: Make) -> None:

@@ -1,0 +1,93 @@
+"""What figures were measured on, in words: a number is worth little without it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+Entry = Mapping[str, Any]
+
+CLOCKS = {
+    "cpu": "CPU time of the computing thread, which stands in where the machine was too busy for undisturbed runs",
+    "disturbed wall": "wall time of runs that other programs disturbed, too high: the machine was too busy",
+}
+"""What a latency is where it is not the wall time of undisturbed runs, by `LatencyStats.clock`."""
+
+_PARTS = {"train": "training images", "val": "search-validation images", "test": "test images"}
+_HASHES = {"checkpoint", "data", "supernet"}
+_ON_IMAGES = {"dataset", "images", "split"}
+_IN_BACKEND = {"backend", "batch_size", "hardware", "threads", "versions"}
+
+
+def artefact_conditions(artefacts: Sequence[Entry]) -> list[str]:
+    """Return what the figures of exported files were measured on, a line per group of files that share it.
+
+    Args:
+        artefacts: Entries of `report.json`.
+    """
+    lines = [
+        f"Accuracy{_of(names, artefacts)}: {images} test images that neither training nor search saw, "
+        "± one standard error."
+        for images, names in _groups(artefacts, lambda entry: entry["accuracy"]["images"])
+    ]
+    for (clock, where), names in _groups(artefacts, lambda e: (e["latency"]["clock"], backend_text(e["context"]))):
+        runs = min(entry["latency"]["runs"] for entry in artefacts if entry["name"] in names)
+        count = f"{runs} runs" if len(names) == 1 else f"{runs} runs or more"
+        explained = "" if clock == "wall" else f" ({clock}): {CLOCKS[clock]}."
+        lines.append(f"Latency{_of(names, artefacts)}: median of {count} ± one standard error; {where}.{explained}")
+    return lines
+
+
+def _groups(artefacts: Sequence[Entry], key: Callable[[Entry], Any]) -> list[tuple[Any, list[str]]]:
+    """Return the distinct keys in order, each with the names of the entries that have it."""
+    found: dict[Any, list[str]] = {}
+    for entry in artefacts:
+        found.setdefault(key(entry), []).append(entry["name"])
+    return list(found.items())
+
+
+def _of(names: Sequence[str], artefacts: Sequence[Entry]) -> str:
+    return "" if len(names) == len(artefacts) else f" of {', '.join(names)}"
+
+
+def backend_text(context: Entry) -> str:
+    """Return backend, versions, batch, threads and hardware of a context, in words."""
+    hardware, threads = context["hardware"], context["threads"]
+    software = ", ".join(f"{name} {version}" for name, version in context["versions"].items())
+    parts = [f"{context['backend']} ({software})", f"batch {context['batch_size']}"]
+    parts.append(f"{threads} thread{'s' if threads > 1 else ''}")
+    parts += [context["precision"]] if "precision" in context else []
+    return ", ".join([*parts, f"{hardware['cpu']} ({hardware['cores']} cores)", hardware["os"]])
+
+
+def objective_conditions(contexts: Mapping[str, Entry]) -> list[str]:
+    """Return what the values of a search were measured on, a line per objective; none for what is computed exactly.
+
+    Args:
+        contexts: By objective, as in `SearchResult.provenance["contexts"]`.
+    """
+    texts = {name: context_text(context) for name, context in contexts.items()}
+    return [f"{name}: {text}." for name, text in texts.items() if text]
+
+
+def context_text(context: Entry) -> str:
+    """Return, in words, what an objective's values were measured on; empty where the architecture alone decides."""
+    return "; ".join(_phrases(context))
+
+
+def _phrases(context: Entry) -> Iterator[str]:
+    told = set(_HASHES)
+    if context.keys() >= _ON_IMAGES:
+        told |= _ON_IMAGES
+        part = _PARTS.get(context["split"], f"images ({context['split']})")
+        yield f"{context['images']} {part} of {context['dataset']}, ± one standard error"
+    if "calibration_images" in context:
+        told.add("calibration_images")
+        yield f"BN recalibrated on up to {context['calibration_images']} training images"
+    if context.keys() >= _IN_BACKEND:
+        told |= _IN_BACKEND | {"precision"}
+        yield f"median, ± one standard error; {backend_text(context)}"
+    for name in (name for name in context if name not in told):
+        value = context[name]
+        yield f"{name} {value if isinstance(value, str) else json.dumps(value)}"

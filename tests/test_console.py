@@ -1,0 +1,67 @@
+"""What is printed says what it was measured on."""
+
+import pytest
+from rich.console import Console
+from toy import Listed, Quality, Size, Speed, build, distinct, toy_space
+
+from nas_compress import console
+from nas_compress.archive import Archive
+from nas_compress.objectives import Measurement
+from nas_compress.pipeline import CompressionResult
+from nas_compress.study import Study
+
+HARDWARE = {"cpu": "a CPU", "cores": 2, "os": "Linux"}
+BACKEND = {"backend": "torch", "versions": {"torch": "2"}, "threads": 1, "batch_size": 8, "hardware": HARDWARE}
+
+
+class Timed(Speed):
+    def context(self):
+        return BACKEND
+
+
+@pytest.fixture
+def printed(monkeypatch):
+    """Return what was printed, as text."""
+    out = Console(width=200, record=True, quiet=False, file=open("/dev/null", "w"))
+    monkeypatch.setattr(console, "_out", out)
+    yield out.export_text
+    out.file.close()
+
+
+def test_a_front_has_spreads_and_conditions(printed):
+    space = toy_space()
+    objectives = [Quality(conditions={"images": 100}), Size(), Timed()]
+    result = Study(space, objectives, Listed(space, distinct(4)), Archive(), build, num_evals=4).run()
+    console.show_front(result)
+    text = printed()
+    assert " ± 0.50 " in text
+    assert "latency: median, ± one standard error; torch (torch 2), batch 8, 1 thread, a CPU (2 cores), Linux." in text
+
+
+def test_measurements_have_conditions_and_say_which_clock(printed):
+    rows = [
+        (Timed(), Measurement(0.2, 0.01, {"clock": "cpu"})),
+        (Size(), Measurement(1000.0)),
+    ]
+    console.show_measurements(rows)
+    text = printed()
+    assert "latency: median, ± one standard error; torch (torch 2), batch 8" in text
+    assert "latency (cpu): CPU time of the computing thread" in text and "size:" not in text
+
+
+def test_a_recipe_ends_with_its_limits(printed, tmp_path):
+    def entry(name, latency):
+        return {
+            "name": name,
+            "accuracy": {"value": 97.0, "spread": 0.4, "images": 359},
+            "latency": {"median_ms": latency, "error_ms": 0.001, "runs": 30, "clock": "wall"},
+            "macs": 1000, "params": 10, "size_bytes": 100, "context": BACKEND,
+        }  # fmt: skip
+
+    artefacts = [entry("largest fp32", 0.4), entry("chosen fp32", 0.2), entry("chosen int8", 0.1)]
+    outcomes = {"select": {"constraints": {"latency": "<= 0.25 x largest"}}}
+    console.show_compression(CompressionResult(tmp_path, outcomes, artefacts))
+    text = printed()
+    assert "latency <= 0.25 x largest: chosen int8 0.250 ± 0.003 x, met" in text
+    assert "latency <= 0.25 x largest: chosen fp32 0.500 ± 0.003 x, NOT met" in text
+    assert "chosen int8 against chosen fp32: 2.00" in text and "batch 8, 1 thread" in text

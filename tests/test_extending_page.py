@@ -1,0 +1,52 @@
+"""The snippets of docs/extending.md work."""
+
+import textwrap
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from nas_compress import NAS, NASConfig
+from nas_compress.objectives import objectives
+from nas_compress.supernets import load_supernet, supernets
+from nas_compress.supernets.mobilenet import MobileNetSupernet, digits_mbv3
+
+PAGE = Path(__file__).parents[1] / "docs" / "extending.md"
+
+
+def snippet(word):
+    """Return the indented block of code that has a word."""
+    blocks = PAGE.read_text(encoding="utf-8").split("\n\n    from ")[1:]
+    code = next("    from " + block for block in blocks if word in block)
+    lines = code.splitlines()
+    end = next((i for i, line in enumerate(lines) if line and not line.startswith("    ")), len(lines))
+    return textwrap.dedent("\n".join(lines[:end]))
+
+
+@pytest.fixture(autouse=True)
+def _own_registries(monkeypatch):
+    for registry in (objectives, supernets):
+        monkeypatch.setattr(registry, "_entries", dict(registry._entries))
+
+
+def test_an_objective_that_is_registered_can_be_searched_for(tmp_path):
+    def read_meter(subnet, images, repeats):
+        return images.shape[-1] / 1000, 0.001 / repeats
+
+    exec(snippet("energy"), {"read_meter": read_meter})
+    config = NASConfig(approach="random", random={"supernet": "digits_mbv3", "metrics": ["macs", "energy"]})
+    config.random.num_evals, config.random.population = 6, 3
+    config.random.results_csv_path = tmp_path / "results.csv"
+    result = NAS(config).search()
+    assert [t.values["energy"] for t in result] == [float(t.architecture["r"][0]) for t in result]
+    assert result.provenance["contexts"]["energy"]["repeats"] == 30
+    assert result.best({"energy": "<= 12 mJ"}, minimize="energy").spreads["energy"] == pytest.approx(1 / 30)
+
+
+def test_a_supernet_that_is_registered_can_be_named(tmp_path):
+    colour = replace(digits_mbv3().config, in_channels=3)
+    exec(snippet("my_net"), {"MySupernet": lambda _: MobileNetSupernet("my_net", colour, seed=0)})
+    assert load_supernet("my_net", trained=False).in_channels == 3
+    config = NASConfig(dynas={"supernet": "my_net", "metrics": ["macs"], "population": 3, "num_evals": 3})
+    config.dynas.results_csv_path = tmp_path / "results.csv"
+    assert len(NAS(config).search()) == 3
