@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
-from functools import cached_property
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from nas_compress.data.base import ImageData
     from nas_compress.objectives.base import Objective
     from nas_compress.supernets.base import ImageSupernet
+
+log = logging.getLogger(__name__)
 
 
 class NAS:
@@ -56,6 +59,8 @@ class NAS:
         self.config = config if isinstance(config, NASConfig) else NASConfig.from_yaml(config)
         self._own_supernet = supernet
         self._own_data = data
+        self._load = lru_cache(maxsize=1)(_supernet)
+        self._load_data = lru_cache(maxsize=1)(load_data)
         self._check()
 
     def _check(self) -> None:
@@ -65,40 +70,35 @@ class NAS:
     def _section(self) -> SupernetSearch:
         return self.config.section
 
-    @cached_property
+    @property
     def supernet(self) -> ImageSupernet:
         """The super-network, with its weights; where images are measured, it is checked to fit the data.
+
+        It is loaded once for each super-network, checkpoint and need of weights that the config names.
 
         Raises:
             CheckpointError: The weights are missing, damaged, or of another net.
             DataError: Channels or classes of the data are not those of the net.
         """
-        images = self._measures_images
-        net = self._own_supernet if self._own_supernet is not None else self._load_supernet(images)
+        section, images = self._section, self._measures_images
+        net = self._own_supernet
+        if net is None:
+            classes = len(self.data.classes) if images else None
+            net = self._load(str(section.supernet), section.supernet_ckpt_path, images, classes, self.config.seed)
         if images:
             from nas_compress.data.base import check_fit
 
             check_fit(self.data, net.in_channels, net.num_classes)
         return net
 
-    def _load_supernet(self, images: bool) -> ImageSupernet:
-        section = self._section
-        return load_supernet(
-            str(section.supernet),
-            section.supernet_ckpt_path,
-            trained=images,
-            num_classes=len(self.data.classes) if images else None,
-            seed=self.config.seed,
-        )
-
-    @cached_property
+    @property
     def data(self) -> ImageData:
-        """The data, in its fixed train, search-validation and test parts."""
+        """The data, in its fixed train, search-validation and test parts; loaded once for each name and path."""
         if self._own_data is not None:
             return self._own_data
         section = self._section
         name = section.dataset or supernets.entry(str(section.supernet)).info["dataset"]
-        return load_data(name, section.dataset_path)
+        return self._load_data(name, section.dataset_path)
 
     @property
     def space(self) -> SearchSpace:
@@ -144,8 +144,7 @@ class NAS:
         if self.config.approach == "dynas":
             options["predictor"] = getattr(section, "predictor")  # noqa: B009 - only this section has it
         strategy: SearchStrategy = strategies.get(self.config.strategy)(space, objectives, **options)
-        archive_path = section.results_csv_path.with_suffix(".jsonl")
-        with Archive.open(archive_path, self._identity(space, first)) as archive:
+        with Archive.open(archive_path(section.results_csv_path), self._identity(space, first)) as archive:
             study = Study(
                 space,
                 objectives,
@@ -176,12 +175,17 @@ class NAS:
         path = self._section.warm_start
         if path is None:
             return []
-        rows = read_results(path, space)
+        rows = read_results(path, self.supernet.space)
         shared = [o for o in objectives if any(o.name in values for _, values in rows)]
         if not shared:
             names = ", ".join(o.name for o in objectives)
             raise ConfigError(f"warm_start: {path} has none of this search's objectives ({names})")
-        trials = [Trial(a, values) for a, values in rows if all(o.name in values for o in shared)]
+        inside = [(a, values) for a, values in rows if space.contains(a)]
+        if len(inside) < len(rows):
+            log.info("%d of %d architectures of %s are outside search_space", len(rows) - len(inside), len(rows), path)
+        trials = [Trial(a, values) for a, values in inside if all(o.name in values for o in shared)]
+        if not trials:
+            raise ConfigError(f"warm_start: {path} has no architecture inside search_space with all of the objectives")
         costs = pareto.costs([[t.values[o.name] for o in shared] for t in trials], [o.direction for o in shared])
         return [t.architecture for t, best in zip(trials, pareto.non_dominated(costs), strict=True) if best]
 
@@ -209,3 +213,13 @@ class NAS:
         if self._measures_images:
             context["calibration_images"] = self._section.calibration_images
         return context
+
+
+def _supernet(name: str, checkpoint: Path | None, trained: bool, classes: int | None, seed: int) -> ImageSupernet:
+    return load_supernet(name, checkpoint, trained=trained, num_classes=classes, seed=seed)
+
+
+def archive_path(results_csv_path: Path) -> Path:
+    """Return the archive that lies beside a results table: `.jsonl` in place of `.csv`, or after another name."""
+    path = results_csv_path
+    return path.with_suffix(".jsonl") if path.suffix == ".csv" else path.with_name(path.name + ".jsonl")

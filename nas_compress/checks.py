@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +34,8 @@ def strategy_problems(approach: str, algorithm: str | None, here: Location) -> I
     if approach == "evolutionary":
         from nas_compress.search import strategies
 
+        if algorithm in ("dynas", "random"):
+            yield Problem(location, f"{show(algorithm)} is an approach of its own; write approach: {algorithm}")
         yield from name_problems(strategies, algorithm, location)
         return
     allowed = "nsga2" if approach == "dynas" else "random"
@@ -157,6 +159,20 @@ def supernet_problems(name: str | None, metrics: Sequence[str], here: Location) 
             yield Problem((*here, "metrics"), reason)
 
 
+def space_problems(supernet: str | None, allowed: Mapping[str, Any] | None, location: Location) -> Iterator[Problem]:
+    """Check a restriction of a registered super-network's space."""
+    from nas_compress.supernets import supernets
+
+    if supernet is None or supernet not in supernets or not allowed:
+        return
+    space = supernets.entry(supernet).info.get("space")
+    try:
+        if space is not None:
+            space().restrict(allowed)
+    except NASError as error:
+        yield Problem(location, str(error))
+
+
 def dataset_problems(
     section: Any, here: Location, *, needed: bool = True, own_supernet: bool = False
 ) -> Iterator[Problem]:
@@ -257,6 +273,9 @@ def _neighbour(path: Path) -> str:
 
 def results_path_problems(path: Path, location: Location) -> Iterator[Problem]:
     """Check that a file can be written there."""
+    if path.suffix == ".jsonl":
+        yield Problem(location, f"{show(path)} is the name of an archive; wants that of a table, such as results.csv")
+        return
     if path.is_dir():
         yield Problem(location, f"{show(path)} is a folder; wants a file name")
         return

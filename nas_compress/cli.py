@@ -144,6 +144,7 @@ def _recipe(name_or_path: str, output: Path | None, seed: int | None) -> Recipe:
 def _run(recipe: Recipe, until: str | None = None) -> CompressionResult:
     from nas_compress import pipeline
 
+    pipeline.check(recipe, until)
     with console.recipe_progress() as progress:
         return pipeline.compress(recipe, until=until, progress=progress)
 

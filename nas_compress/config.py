@@ -351,6 +351,8 @@ class NASConfig(Settings):
         yield from checks.results_problems(self.section, here)
         if not own_supernet:
             yield from checks.supernet_problems(self.section.supernet, self.metrics, here)
+            location = ("nas", "search", "search_space")
+            yield from checks.space_problems(self.section.supernet, self.search_space, location)
             yield from checks.weights_problems(self.section, here, needed=checks.needs_images(self.metrics))
         if not own_data:
             needed = checks.needs_images(self.metrics)

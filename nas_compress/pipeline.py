@@ -75,9 +75,7 @@ def compress(
         NASError: A step cannot be done; the steps before it are kept.
     """
     recipe = recipe if isinstance(recipe, Recipe) else Recipe.from_yaml(recipe)
-    if until is not None and recipe.step(until) is None:
-        raise ConfigError(f"the recipe {recipe.name!r} has no {until!r} step")
-    recipe.check()
+    check(recipe, until)
     run = _Run(recipe)
     for step in recipe.steps:
         run.do(step, progress or (lambda _: None))
@@ -87,6 +85,13 @@ def compress(
     if artefacts:
         write_report(run.state.folder)
     return CompressionResult(run.state.folder, run.state.outcomes, artefacts)
+
+
+def check(recipe: Recipe, until: str | None = None) -> None:
+    """Check that a recipe can be run up to a step; raises `ConfigError` before any work."""
+    if until is not None and recipe.step(until) is None:
+        raise ConfigError(f"the recipe {recipe.name!r} has no {until!r} step")
+    recipe.check()
 
 
 class _StepRecord(BaseModel):

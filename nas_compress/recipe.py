@@ -343,6 +343,7 @@ class Recipe(Settings):
         if isinstance(options, NasStep):
             yield from checks.strategy_problems(options.approach, options.search_algorithm, here)
             yield from checks.search_problems(options, options.approach, here)
+            yield from checks.space_problems(self.supernet, options.search_space, (*here, "search_space"))
         elif isinstance(options, SelectStep):
             nas = self.step("nas")
             yield from checks.select_problems(options, nas.metrics if isinstance(nas, NasStep) else None, here)

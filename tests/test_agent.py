@@ -8,9 +8,11 @@ from nas_compress import NAS, NASConfig
 from nas_compress.data import load_data
 from nas_compress.errors import ArchiveError, CheckpointError, ConfigError, DataError
 from nas_compress.objectives import Measurement, Objective, objectives
-from nas_compress.supernets import load_supernet
-from nas_compress.supernets.mobilenet import MobileNetSupernet, digits_mbv3
+from nas_compress.supernets import load_supernet, supernets
+from nas_compress.supernets.mobilenet import MobileNetSupernet
 from nas_compress.weights import write_state
+
+digits_mbv3 = supernets.get("digits_mbv3")
 
 
 @pytest.fixture(scope="module")
@@ -203,3 +205,34 @@ def test_objectives_of_ones_own_are_made_from_the_agent(config, monkeypatch):
     config.dynas.metrics = ["acc", "depth"]
     result = NAS(config).search()
     assert all(t.values["depth"] == sum(t.architecture["d"]) for t in result)
+
+
+def test_warm_start_into_a_restricted_space_takes_what_is_inside(config, tmp_path):
+    config.dynas.metrics = ["macs", "params"]
+    config.dynas.num_evals = 40
+    NAS(config).search()
+    config.dynas.warm_start = config.dynas.results_csv_path
+    config.dynas.results_csv_path = tmp_path / "second.csv"
+    config.search_space = {"r": [8]}
+    assert all(trial.architecture["r"] == (8,) for trial in NAS(config).search())
+
+
+def test_the_archive_never_takes_the_name_of_the_table(config, tmp_path):
+    config.dynas.metrics = ["macs"]
+    for name in ("net_w1.0", "net_w1.2", "table.csv"):
+        config.dynas.results_csv_path = tmp_path / name
+        NAS(config).search()
+    assert {p.name for p in tmp_path.glob("*.jsonl")} == {"net_w1.0.jsonl", "net_w1.2.jsonl", "table.jsonl"}
+    config.dynas.results_csv_path = tmp_path / "x.jsonl"
+    with pytest.raises(ConfigError, match=r"results_csv_path.*archive"):
+        NAS(config)
+
+
+def test_weights_are_loaded_once_they_are_needed(config):
+    config.dynas.metrics, checkpoint = ["macs"], config.dynas.supernet_ckpt_path
+    config.dynas.supernet_ckpt_path = None
+    agent = NAS(config)
+    blank = agent.supernet.fingerprint()
+    assert agent.supernet is agent.supernet
+    config.dynas.metrics, config.dynas.supernet_ckpt_path = ["acc"], checkpoint
+    assert agent.supernet.fingerprint() == digits_mbv3(seed=3).fingerprint() != blank

@@ -16,8 +16,10 @@ from nas_compress.errors import ConfigError, InfeasibleError
 from nas_compress.objectives.quality import accuracy
 from nas_compress.report import write_report
 from nas_compress.space import Architecture
-from nas_compress.supernets.mobilenet import digits_mbv3
+from nas_compress.supernets import supernets
 from nas_compress.weights import read_state, write_state
+
+digits_mbv3 = supernets.get("digits_mbv3")
 
 
 def recipe(folder, **changes):

@@ -215,3 +215,9 @@ def test_the_name_of_a_recipe_without_one_is_that_of_its_file(tmp_path, file, na
 def test_names_that_are_no_folder_names(name):
     with pytest.raises(ConfigError, match="wants letters, digits"):
         Recipe(name=name, supernet="digits_mbv3", steps=["nas"])
+
+
+def test_a_wrong_search_space_is_found_before_any_training():
+    steps = [{"train_supernet": {}}, {"nas": {"search_space": {"kss": [3]}}}]
+    with pytest.raises(ConfigError, match=r"steps\[1\]\.nas\.search_space: .*did you mean 'ks'"):
+        Recipe(supernet="digits_mbv3", steps=steps).check()

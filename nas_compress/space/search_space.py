@@ -121,6 +121,14 @@ class SearchSpace:
         """
         self.encode([architecture])
 
+    def contains(self, architecture: Architecture) -> bool:
+        """Return whether an architecture fits this space."""
+        try:
+            self.validate(architecture)
+        except ArchitectureError:
+            return False
+        return True
+
     def canonicalize(self, architecture: Architecture) -> Architecture:
         """Return the one form shared by all architectures that describe the same sub-network."""
         return self.decode(self.encode([architecture]))[0]

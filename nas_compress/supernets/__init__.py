@@ -2,59 +2,73 @@
 
 The registry maps a name to a factory `(num_classes=..., seed=...) -> ImageSupernet`; `Entry.info` holds what must be
 known without importing torch: the metrics of quality of the task that the net does, the dataset it is meant for, the
-channels of its input images, and where its published weights are.
+channels of its input images, a function that returns its space, and where its published weights are.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nas_compress.errors import CheckpointError
 from nas_compress.registry import Entry, Registry
+from nas_compress.supernets.mobilenet_config import DIGITS_MBV3, OFA_MBV3_W1_0, OFA_MBV3_W1_2, MobileNetConfig
 
 if TYPE_CHECKING:
     from nas_compress.supernets.base import ImageSupernet
 
 _OFA = "https://raw.githubusercontent.com/han-cai/files/master/ofa/ofa_nets/"
-_CLASSIFICATION = ("acc",)
-_MODULE = "nas_compress.supernets.mobilenet:"
+
+
+def _mobilenet(
+    name: str, config: MobileNetConfig, summary: str, dataset: str, weights: str | None
+) -> tuple[str, Entry]:
+    """Return the registry's entry of a MobileNet configuration."""
+    info = {
+        "metrics": ("acc",),
+        "dataset": dataset,
+        "channels": config.in_channels,
+        "space": partial(config.space, name),
+        "weights": weights,
+    }
+
+    def build(num_classes: int | None = None, seed: int | None = None) -> ImageSupernet:
+        from nas_compress.supernets.mobilenet import build_mobilenet
+
+        return build_mobilenet(name, config, num_classes, seed)
+
+    return name, Entry(build, summary, info)
+
 
 supernets: Registry[Callable[..., ImageSupernet]] = Registry(
     "supernet",
-    {
-        "ofa_mbv3_d234_e346_k357_w1.0": Entry(
-            _MODULE + "ofa_mbv3_w1_0",
-            "OFA MobileNetV3, width 1.0, ImageNet, 128 to 224 pixels (Cai et al., 2020)",
-            {
-                "metrics": _CLASSIFICATION,
-                "dataset": "imagenet",
-                "channels": 3,
-                "weights": _OFA + "ofa_mbv3_d234_e346_k357_w1.0",
-            },
-        ),
-        "ofa_mbv3_d234_e346_k357_w1.2": Entry(
-            _MODULE + "ofa_mbv3_w1_2",
-            "OFA MobileNetV3, width 1.2, ImageNet, 160 to 224 pixels (Cai et al., 2020)",
-            {
-                "metrics": _CLASSIFICATION,
-                "dataset": "imagenet",
-                "channels": 3,
-                "weights": _OFA + "ofa_mbv3_d234_e346_k357_w1.2",
-            },
-        ),
-        "digits_mbv3": Entry(
-            _MODULE + "digits_mbv3",
-            "small MobileNetV3-style net for scikit-learn's digits",
-            {
-                "metrics": _CLASSIFICATION,
-                "dataset": "digits",
-                "channels": 1,
-                "weights": None,
-            },
-        ),
-    },
+    dict(
+        [
+            _mobilenet(
+                "ofa_mbv3_d234_e346_k357_w1.0",
+                OFA_MBV3_W1_0,
+                "OFA MobileNetV3, width 1.0, ImageNet, 128 to 224 pixels (Cai et al., 2020)",
+                "imagenet",
+                _OFA + "ofa_mbv3_d234_e346_k357_w1.0",
+            ),
+            _mobilenet(
+                "ofa_mbv3_d234_e346_k357_w1.2",
+                OFA_MBV3_W1_2,
+                "OFA MobileNetV3, width 1.2, ImageNet, 160 to 224 pixels (Cai et al., 2020)",
+                "imagenet",
+                _OFA + "ofa_mbv3_d234_e346_k357_w1.2",
+            ),
+            _mobilenet(
+                "digits_mbv3",
+                DIGITS_MBV3,
+                "small MobileNetV3-style net for scikit-learn's digits",
+                "digits",
+                None,
+            ),
+        ]
+    ),
 )
 
 

@@ -9,98 +9,17 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, replace
 from functools import cached_property
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from nas_compress.elastic import ACTIVATIONS, ElasticInvertedResidual, InvertedResidual, make_divisible
-from nas_compress.errors import ConfigError
-from nas_compress.space import Architecture, Value, mobilenet_space
+from nas_compress.elastic import ElasticInvertedResidual, InvertedResidual, make_divisible
+from nas_compress.space import Architecture, Value
 from nas_compress.supernets.base import ImageSupernet
-
-
-@dataclass(frozen=True)
-class MobileNetConfig:
-    """Everything that makes one net of this family; the defaults are the published MobileNetV3 w1.0.
-
-    Attributes:
-        width_mult: Multiplies all widths, which are then rounded to multiples of 8.
-        stem_width: Channels of the first convolution and of the fixed first block's input.
-        first_width: Output channels of the fixed first block.
-        widths: Output channels of the elastic stages.
-        final_width: Channels of the 1x1 convolution before pooling.
-        feature_width: Channels of the 1x1 convolution after pooling.
-        stem_stride: Stride of the first convolution.
-        strides: Stride of the first block of each elastic stage.
-        activations: Activation of the fixed first block, then of each elastic stage (`"relu"` or `"hswish"`).
-        squeeze_excite: Which elastic stages have squeeze-and-excitation.
-        kernel_sizes: Elastic depthwise kernel sizes.
-        expand_ratios: Elastic expand ratios.
-        depths: Elastic numbers of blocks per stage.
-        resolutions: Elastic input heights and widths in pixels.
-        in_channels: Channels of the images.
-        num_classes: Number of logits.
-        dropout: Probability of dropping a feature before the classifier.
-
-    Raises:
-        ConfigError: A value is out of range, or the stages' numbers of entries differ.
-    """
-
-    width_mult: float = 1.0
-    stem_width: int = 16
-    first_width: int = 16
-    widths: tuple[int, ...] = (24, 40, 80, 112, 160)
-    final_width: int = 960
-    feature_width: int = 1280
-    stem_stride: int = 2
-    strides: tuple[int, ...] = (2, 2, 2, 1, 2)
-    activations: tuple[str, ...] = ("relu", "relu", "relu", "hswish", "hswish", "hswish")
-    squeeze_excite: tuple[bool, ...] = (False, True, False, True, True)
-    kernel_sizes: tuple[int, ...] = (3, 5, 7)
-    expand_ratios: tuple[Value, ...] = (3, 4, 6)
-    depths: tuple[int, ...] = (2, 3, 4)
-    resolutions: tuple[int, ...] = tuple(range(128, 225, 4))
-    in_channels: int = 3
-    num_classes: int = 1000
-    dropout: float = 0.1
-
-    def __post_init__(self) -> None:
-        stages = len(self.widths)
-        for name, length in (("strides", stages), ("squeeze_excite", stages), ("activations", stages + 1)):
-            if len(getattr(self, name)) != length:
-                raise ConfigError(f"{name} has {len(getattr(self, name))} entries; {stages} stages want {length}")
-        self._check_numbers()
-        for activation in self.activations:
-            if activation not in ACTIVATIONS:
-                raise ConfigError(f"unknown activation {activation!r}; known: {', '.join(ACTIVATIONS)}")
-        for size in self.kernel_sizes:
-            if size % 2 == 0:
-                raise ConfigError(f"kernel_sizes holds {size}; depthwise kernels are odd")
-
-    def _check_numbers(self) -> None:
-        for name in ("widths", "strides", "kernel_sizes", "expand_ratios", "depths", "resolutions"):
-            values = getattr(self, name)
-            if not values:
-                raise ConfigError(f"{name} is empty; wants at least one entry")
-            if name == "expand_ratios" and min(values) <= 0:
-                raise ConfigError(f"{name} holds {min(values)}; wants more than 0")
-            if name != "expand_ratios" and min(values) < 1:
-                raise ConfigError(f"{name} holds {min(values)}; wants at least 1")
-        widths = ("stem_width", "first_width", "final_width", "feature_width")
-        for name in (*widths, "stem_stride", "in_channels", "num_classes"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} = {getattr(self, name)}; wants at least 1")
-        if self.width_mult <= 0:
-            raise ConfigError(f"width_mult = {self.width_mult}; wants more than 0")
-        if not 0 <= self.dropout < 1:
-            raise ConfigError(f"dropout = {self.dropout}; wants at least 0 and less than 1")
-
-    def width(self, base: int) -> int:
-        """Return a base width times the multiplier, rounded."""
-        return make_divisible(base * self.width_mult)
+from nas_compress.supernets.mobilenet_config import MobileNetConfig
 
 
 def _conv_norm_act(in_channels: int, out_channels: int, kernel: int, stride: int) -> nn.Sequential:
@@ -157,23 +76,19 @@ class MobileNetSupernet(ImageSupernet):
         self.config = config
         self.in_channels = config.in_channels
         self.num_classes = config.num_classes
-        self.space = mobilenet_space(
-            name,
-            stages=len(config.widths),
-            kernel_sizes=config.kernel_sizes,
-            expand_ratios=config.expand_ratios,
-            depths=config.depths,
-            resolutions=config.resolutions,
-        )
+        self.space = config.space(name)
         with torch.random.fork_rng(devices=[], enabled=seed is not None):
             if seed is not None:
                 torch.manual_seed(seed)
             self._build()
 
+    def _width(self, base: int) -> int:
+        return make_divisible(base * self.config.width_mult)
+
     def _build(self) -> None:
         c = self.config
-        stem, first = c.width(c.stem_width), c.width(c.first_width)
-        final, feature = c.width(c.final_width), c.width(c.feature_width)
+        stem, first = self._width(c.stem_width), self._width(c.first_width)
+        final, feature = self._width(c.final_width), self._width(c.feature_width)
         self.stem = _conv_norm_act(c.in_channels, stem, 3, c.stem_stride)
         self.first_block = InvertedResidual(
             None,
@@ -186,7 +101,7 @@ class MobileNetSupernet(ImageSupernet):
         self.stages = nn.ModuleList()
         channels = first
         for width, stride, act, se in zip(c.widths, c.strides, c.activations[1:], c.squeeze_excite, strict=True):
-            out = c.width(width)
+            out = self._width(width)
             self.stages.append(nn.ModuleList(self._stage_blocks(channels, out, stride, act, se)))
             channels = out
         self.final_expand = _conv_norm_act(channels, final, 1, 1)
@@ -262,14 +177,14 @@ class MobileNetSupernet(ImageSupernet):
     def macs(self, architecture: Architecture) -> int:
         """Return the MACs at batch 1 and the architecture's own resolution; see the base class."""
         c = self.config
-        stem, first = c.width(c.stem_width), c.width(c.first_width)
-        final, feature = c.width(c.final_width), c.width(c.feature_width)
+        stem, first = self._width(c.stem_width), self._width(c.first_width)
+        final, feature = self._width(c.final_width), self._width(c.feature_width)
         size = -(-self.resolution(architecture) // c.stem_stride)
         macs = size**2 * (c.in_channels * 9 * stem + 9 * stem + stem * first)
         for block, kernel, ratio in self._blocks(architecture):
             macs += block.cost(kernel, ratio, size)[0]
             size = -(-size // block.stride)
-        last = c.width(c.widths[-1])
+        last = self._width(c.widths[-1])
         return macs + size**2 * last * final + final * feature + feature * c.num_classes
 
     def params(self, architecture: Architecture) -> int:
@@ -282,36 +197,10 @@ class MobileNetSupernet(ImageSupernet):
         return {"family": "mobilenet", "name": self.name, **asdict(self.config)}
 
 
-def ofa_mbv3_w1_0(num_classes: int = 1000, seed: int | None = None) -> MobileNetSupernet:
-    """Return the published OFA MobileNetV3 net, width 1.0, resolutions 128 to 224."""
-    config = MobileNetConfig(num_classes=num_classes)
-    return MobileNetSupernet("ofa_mbv3_d234_e346_k357_w1.0", config, seed)
-
-
-def ofa_mbv3_w1_2(num_classes: int = 1000, seed: int | None = None) -> MobileNetSupernet:
-    """Return the published OFA MobileNetV3 net, width 1.2, resolutions 160 to 224."""
-    config = MobileNetConfig(width_mult=1.2, num_classes=num_classes, resolutions=tuple(range(160, 225, 4)))
-    return MobileNetSupernet("ofa_mbv3_d234_e346_k357_w1.2", config, seed)
-
-
-def digits_mbv3(num_classes: int = 10, seed: int | None = None) -> MobileNetSupernet:
-    """Return a small net for scikit-learn's 8x8 digits, as they are or enlarged to 12 or 16 pixels."""
-    config = MobileNetConfig(
-        stem_width=16,
-        first_width=16,
-        widths=(24, 32, 48),
-        final_width=128,
-        feature_width=128,
-        stem_stride=1,
-        strides=(2, 2, 1),
-        activations=("relu", "relu", "hswish", "hswish"),
-        squeeze_excite=(False, True, True),
-        kernel_sizes=(3, 5),
-        expand_ratios=(2, 3, 4),
-        depths=(1, 2, 3),
-        resolutions=(8, 12, 16),
-        in_channels=1,
-        num_classes=num_classes,
-        dropout=0.0,
-    )
-    return MobileNetSupernet("digits_mbv3", config, seed)
+def build_mobilenet(
+    name: str, config: MobileNetConfig, num_classes: int | None = None, seed: int | None = None
+) -> MobileNetSupernet:
+    """Return a super-network of a registered configuration, for any number of classes."""
+    if num_classes is not None:
+        config = replace(config, num_classes=num_classes)
+    return MobileNetSupernet(name, config, seed)

@@ -12,8 +12,12 @@ from nas_compress.errors import ArchitectureError, CheckpointError, ConfigError
 from nas_compress.space import Architecture
 from nas_compress.supernets import supernets
 from nas_compress.supernets.checkpoint import load_checkpoint
-from nas_compress.supernets.mobilenet import MobileNetConfig, MobileNetSupernet, digits_mbv3, ofa_mbv3_w1_0
+from nas_compress.supernets.mobilenet import MobileNetSupernet
+from nas_compress.supernets.mobilenet_config import MobileNetConfig
 from nas_compress.weights import write_state
+
+digits_mbv3 = supernets.get("digits_mbv3")
+ofa_mbv3_w1_0 = supernets.get("ofa_mbv3_d234_e346_k357_w1.0")
 
 MAC_OPERATORS = ("conv", "linear")
 

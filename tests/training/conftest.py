@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from nas_compress.data.base import ImageData, memory_data
-from nas_compress.supernets.mobilenet import MobileNetConfig, MobileNetSupernet
+from nas_compress.supernets.mobilenet import MobileNetSupernet
+from nas_compress.supernets.mobilenet_config import MobileNetConfig
 
 
 @pytest.fixture

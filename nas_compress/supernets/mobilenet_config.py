@@ -1,0 +1,127 @@
+"""The configurations of OFA-style super-networks, without torch: what a check needs to know before any work.
+
+Source: Cai et al., 2020, "Once-for-All: Train One Network and Specialize it for Efficient Deployment", and its
+published configurations.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from nas_compress.errors import ConfigError
+from nas_compress.space import SearchSpace, Value, mobilenet_space
+
+
+@dataclass(frozen=True)
+class MobileNetConfig:
+    """Everything that makes one net of this family; the defaults are the published MobileNetV3 w1.0.
+
+    Attributes:
+        width_mult: Multiplies all widths, which are then rounded to multiples of 8.
+        stem_width: Channels of the first convolution and of the fixed first block's input.
+        first_width: Output channels of the fixed first block.
+        widths: Output channels of the elastic stages.
+        final_width: Channels of the 1x1 convolution before pooling.
+        feature_width: Channels of the 1x1 convolution after pooling.
+        stem_stride: Stride of the first convolution.
+        strides: Stride of the first block of each elastic stage.
+        activations: Activation of the fixed first block, then of each elastic stage (`"relu"` or `"hswish"`).
+        squeeze_excite: Which elastic stages have squeeze-and-excitation.
+        kernel_sizes: Elastic depthwise kernel sizes.
+        expand_ratios: Elastic expand ratios.
+        depths: Elastic numbers of blocks per stage.
+        resolutions: Elastic input heights and widths in pixels.
+        in_channels: Channels of the images.
+        num_classes: Number of logits.
+        dropout: Probability of dropping a feature before the classifier.
+
+    Raises:
+        ConfigError: A value is out of range, or the stages' numbers of entries differ.
+    """
+
+    width_mult: float = 1.0
+    stem_width: int = 16
+    first_width: int = 16
+    widths: tuple[int, ...] = (24, 40, 80, 112, 160)
+    final_width: int = 960
+    feature_width: int = 1280
+    stem_stride: int = 2
+    strides: tuple[int, ...] = (2, 2, 2, 1, 2)
+    activations: tuple[str, ...] = ("relu", "relu", "relu", "hswish", "hswish", "hswish")
+    squeeze_excite: tuple[bool, ...] = (False, True, False, True, True)
+    kernel_sizes: tuple[int, ...] = (3, 5, 7)
+    expand_ratios: tuple[Value, ...] = (3, 4, 6)
+    depths: tuple[int, ...] = (2, 3, 4)
+    resolutions: tuple[int, ...] = tuple(range(128, 225, 4))
+    in_channels: int = 3
+    num_classes: int = 1000
+    dropout: float = 0.1
+
+    def __post_init__(self) -> None:
+        stages = len(self.widths)
+        for name, length in (("strides", stages), ("squeeze_excite", stages), ("activations", stages + 1)):
+            if len(getattr(self, name)) != length:
+                raise ConfigError(f"{name} has {len(getattr(self, name))} entries; {stages} stages want {length}")
+        self._check_numbers()
+        for activation in self.activations:
+            if activation not in ("relu", "hswish"):
+                raise ConfigError(f"unknown activation {activation!r}; known: relu, hswish")
+        for size in self.kernel_sizes:
+            if size % 2 == 0:
+                raise ConfigError(f"kernel_sizes holds {size}; depthwise kernels are odd")
+
+    def _check_numbers(self) -> None:
+        for name in ("widths", "strides", "kernel_sizes", "expand_ratios", "depths", "resolutions"):
+            values = getattr(self, name)
+            if not values:
+                raise ConfigError(f"{name} is empty; wants at least one entry")
+            if name == "expand_ratios" and min(values) <= 0:
+                raise ConfigError(f"{name} holds {min(values)}; wants more than 0")
+            if name != "expand_ratios" and min(values) < 1:
+                raise ConfigError(f"{name} holds {min(values)}; wants at least 1")
+        widths = ("stem_width", "first_width", "final_width", "feature_width")
+        for name in (*widths, "stem_stride", "in_channels", "num_classes"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} = {getattr(self, name)}; wants at least 1")
+        if self.width_mult <= 0:
+            raise ConfigError(f"width_mult = {self.width_mult}; wants more than 0")
+        if not 0 <= self.dropout < 1:
+            raise ConfigError(f"dropout = {self.dropout}; wants at least 0 and less than 1")
+
+    def space(self, name: str) -> SearchSpace:
+        """Return the search space of a net of this configuration."""
+        return mobilenet_space(
+            name,
+            stages=len(self.widths),
+            kernel_sizes=self.kernel_sizes,
+            expand_ratios=self.expand_ratios,
+            depths=self.depths,
+            resolutions=self.resolutions,
+        )
+
+
+OFA_MBV3_W1_0 = MobileNetConfig()
+"""The published OFA MobileNetV3 net, width 1.0, resolutions 128 to 224."""
+
+OFA_MBV3_W1_2 = MobileNetConfig(width_mult=1.2, resolutions=tuple(range(160, 225, 4)))
+"""The published OFA MobileNetV3 net, width 1.2, resolutions 160 to 224."""
+
+DIGITS_MBV3 = MobileNetConfig(
+    stem_width=16,
+    first_width=16,
+    widths=(24, 32, 48),
+    final_width=128,
+    feature_width=128,
+    stem_stride=1,
+    strides=(2, 2, 1),
+    activations=("relu", "relu", "hswish", "hswish"),
+    squeeze_excite=(False, True, True),
+    kernel_sizes=(3, 5),
+    expand_ratios=(2, 3, 4),
+    depths=(1, 2, 3),
+    resolutions=(8, 12, 16),
+    in_channels=1,
+    num_classes=10,
+    dropout=0.0,
+)
+"""A small net for scikit-learn's 8x8 digits, as they are or enlarged to 12 or 16 pixels."""
