@@ -37,7 +37,7 @@ setup(
         "typer>=0.16",
         "matplotlib>=3.8",
         "pillow>=10",
-        "neural-compressor-pt>=3.4",
+        "neural-compressor-pt>=3.10",
     ],
     extras_require={
         "ipex": ["torch==2.8.*", "intel-extension-for-pytorch==2.8.*"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -26,7 +27,10 @@ if TYPE_CHECKING:
     from nas_compress.search import Trial
     from nas_compress.study import StudyProgress
 
-_out = Console(highlight=False)
+PIPED_WIDTH = 160
+"""Columns of tables that go to a file or another program, where a terminal's 80 would break lines."""
+
+_out = Console(highlight=False, width=None if sys.stdout.isatty() else PIPED_WIDTH)
 _err = Console(stderr=True, highlight=False)
 
 
@@ -147,13 +151,13 @@ def show_compression(result: CompressionResult) -> None:
     """Print what the exported files measured, how they compare, and where everything is."""
     if result.artefacts:
         from nas_compress.report import artefact_conditions, check_limits, compare_all, limit_sentence, sentence
-        from nas_compress.report.write import table_rows
+        from nas_compress.report.write import TABLE_HEADERS, table_rows
 
         table = Table(
             title="Exported files, measured", title_justify="left", title_style="bold", box=None, padding=(0, 1)
         )
-        for header in ("network", "test acc. (%)", "MACs", "parameters", "file (kB)", "latency (ms)"):
-            table.add_column(header, justify="left" if header == "network" else "right", no_wrap=True)
+        for column, header in enumerate(TABLE_HEADERS):
+            table.add_column(header, justify="right" if column else "left", no_wrap=True)
         for row in table_rows(result.artefacts):
             table.add_row(*row)
         _out.print(table)

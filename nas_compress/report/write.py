@@ -14,7 +14,7 @@ from nas_compress.report.comparison import compare_all, sentence
 from nas_compress.report.conditions import artefact_conditions
 from nas_compress.report.limits import check_limits, limit_sentence
 
-_HEADERS = ("network", "test accuracy (%)", "MACs", "parameters", "file (kB)", "latency (ms)")
+TABLE_HEADERS = ("network", "test accuracy (%)", "MACs", "parameters", "file (kB)", "latency (ms)")
 
 
 def write_report(folder: Path) -> Path:
@@ -92,8 +92,8 @@ def _limits(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 def _page(folder: Path, content: Mapping[str, Any]) -> str:
     artefacts, steps = content["artefacts"], content["steps"]
     parts = [
-        f"<h1>{html.escape(folder.name)}</h1>",
-        _table(_HEADERS, table_rows(artefacts)),
+        f"<h1>{html.escape(folder.resolve().name)}</h1>",
+        _table(TABLE_HEADERS, table_rows(artefacts)),
         *(f"<p>{html.escape(sentence(c))}</p>" for c in content["comparisons"]),
         *_limits(content["limits"]),
         *(f"<p class=small>{html.escape(line)}</p>" for line in artefact_conditions(artefacts)),
@@ -105,7 +105,7 @@ def _page(folder: Path, content: Mapping[str, Any]) -> str:
     if "select" in steps:
         chosen = html.escape(json.dumps(steps["select"]["architecture"]))
         parts += [f"<h2>Chosen architecture</h2><p><code>{chosen}</code></p>"]
-    return _FRAME.format(title=html.escape(folder.name), body="\n".join(parts))
+    return _FRAME.format(title=html.escape(folder.resolve().name), body="\n".join(parts))
 
 
 def _table(headers: Iterable[str], rows: Iterable[Sequence[str]]) -> str:
