@@ -1,6 +1,8 @@
 """The latency objective: what it runs, and what it says about it."""
 
-from contextlib import contextmanager
+from contextlib from importlib import metadata
+
+import contextmanager
 
 import pytest
 import torch
@@ -66,7 +68,7 @@ def test_the_context_holds_all_that_the_value_depends_on():
     base = context(backend="torch")
     assert set(base) == {"supernet", "backend", "versions", "hardware", "threads", "batch_size", "precision"}
     assert base != Latency(Net(classes=4), "torch").context()
-    assert base["versions"] == {"torch": torch.__version__}
+    assert base["versions"] == {"torch": metadata.version("torch")}
     assert base == context(backend="torch", settings=QUICK)
     for other in (
         {"backend": "onnxruntime"},
