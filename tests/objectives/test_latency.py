@@ -1,8 +1,7 @@
 """The latency objective: what it runs, and what it says about it."""
 
-from contextlib from importlib import metadata
-
-import contextmanager
+from contextlib import contextmanager
+from importlib import metadata
 
 import pytest
 import torch
