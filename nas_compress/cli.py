@@ -35,7 +35,7 @@ class _Commands(TyperGroup):
             console.complain(f"error: {error}")
             raise SystemExit(USER_ERROR) from None
         except KeyboardInterrupt:
-            console.complain("interrupted; what was measured is kept: the same command goes on from there")
+            console.complain("interrupted; epochs and measurements are kept: the same command goes on from there")
             raise SystemExit(INTERRUPTED) from None
 
 
@@ -95,7 +95,7 @@ def search(
     from nas_compress.agent import NAS
 
     agent = NAS(settings)
-    with console.search_progress(settings.section.num_evals) as on_trial:
+    with console.search_progress() as on_trial:
         result = agent.search(on_trial)
     console.show_front(result)
     if plot is not None:

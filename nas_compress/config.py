@@ -44,7 +44,9 @@ class SearchOptions(Settings):
         default_factory=lambda: ["acc", "macs"],
         description="Objectives, in order: names of `nas-compress list objectives`, also INC's spellings.",
     )
-    population: Count = Field(50, description="Architectures per generation; at most `num_evals`.")
+    population: Annotated[Count, Field(le=100_000)] = Field(
+        50, description="Architectures per generation; at most `num_evals`."
+    )
     num_evals: Count = Field(250, description="Architectures to evaluate in all, repeats not counted.")
     batch_size: Count = Field(1, description="Batch size at which latency is measured.")
     eval_batch_size: Count = Field(64, description="Batch size for validation; no effect on the result.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 
 PIPED_WIDTH = 160
 """Columns of tables that go to a file or another program, where a terminal's 80 would break lines."""
+
+LINE_SECONDS = 10.0
+"""Seconds between two lines of progress where there is no terminal."""
 
 _out = Console(highlight=False, width=None if sys.stdout.isatty() else PIPED_WIDTH)
 _err = Console(stderr=True, highlight=False)
@@ -65,35 +69,58 @@ def show_names(title: str, names: Mapping[str, str]) -> None:
 
 
 @contextmanager
-def search_progress(total: int) -> Iterator[Callable[[StudyProgress], None]]:
-    """Show a bar of evaluated architectures; yields the callback to give to a search."""
-    with _bars() as bars:
-        task = bars.add_task("search", total=total, note="")
-
-        def update(progress: StudyProgress) -> None:
-            bars.update(task, completed=progress.done, note=f"{progress.done} of {progress.total} architectures")
-
-        yield update
+def search_progress() -> Iterator[Callable[[StudyProgress], None]]:
+    """Show how far a search is; yields the callback to give to it."""
+    with _progress() as update:
+        yield lambda p: update("search", p.done, p.total, f"{p.done} of {p.total} architectures")
 
 
 @contextmanager
 def recipe_progress() -> Iterator[Callable[[StepProgress], None]]:
-    """Show a bar per step of a recipe; yields the callback to give to the pipeline."""
-    with _bars() as bars:
+    """Show how far each step of a recipe is; yields the callback to give to the pipeline."""
+    with _progress() as update:
+        yield lambda p: update(p.step, p.done, p.total, p.note)
+
+
+Update = Callable[[str, float, float, str], None]
+"""Takes a task's name, the work done, the work in all, and a few words on where it stands."""
+
+
+@contextmanager
+def _progress() -> Iterator[Update]:
+    """Show a bar per task on a terminal, and a line now and then elsewhere (a log file, CI)."""
+    if not _err.is_terminal:
+        yield _lines()
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(*columns, TextColumn("{task.fields[note]}"), console=_err) as bars:
         tasks: dict[str, TaskID] = {}
 
-        def update(progress: StepProgress) -> None:
-            if progress.step not in tasks:
-                tasks[progress.step] = bars.add_task(progress.step, total=progress.total, note="")
-            task = tasks[progress.step]
-            bars.update(task, completed=progress.done, total=progress.total, note=progress.note)
+        def update(name: str, done: float, total: float, note: str) -> None:
+            if name not in tasks:
+                tasks[name] = bars.add_task(name, total=total, note="")
+            bars.update(tasks[name], completed=done, total=total, note=note)
 
         yield update
 
 
-def _bars() -> Progress:
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    return Progress(*columns, TextColumn("{task.fields[note]}"), console=_err)
+def _lines() -> Update:
+    """Return a callback that prints when a task begins or ends, and every `LINE_SECONDS` with the time left."""
+    started: dict[str, float] = {}
+    last = [float("-inf")]
+
+    def update(name: str, done: float, total: float, note: str) -> None:
+        now = time.monotonic()
+        begins, ends = name not in started, done >= total
+        started.setdefault(name, now)
+        if not (begins or ends or now >= last[0] + LINE_SECONDS):
+            return
+        last[0] = now
+        spent = now - started[name]
+        left = f", {spent * (total - done) / done:.0f} s left" if 0 < done < total else ""
+        complain(f"{name}: {note or 'begun'} ({spent:.0f} s{left})")
+
+    return update
 
 
 def _number(value: float) -> str:

@@ -7,7 +7,7 @@ from toy import Listed, Quality, Size, Speed, build, distinct, toy_space
 from nas_compress import console
 from nas_compress.archive import Archive
 from nas_compress.objectives import Measurement
-from nas_compress.pipeline import CompressionResult
+from nas_compress.pipeline import CompressionResult, StepProgress
 from nas_compress.study import Study
 
 HARDWARE = {"cpu": "a CPU", "cores": 2, "os": "Linux"}
@@ -65,3 +65,16 @@ def test_a_recipe_ends_with_its_limits(printed, tmp_path):
     assert "latency <= 0.25 x largest: chosen int8 0.250 ± 0.003 x, met" in text
     assert "latency <= 0.25 x largest: chosen fp32 0.500 ± 0.003 x, NOT met" in text
     assert "chosen int8 against chosen fp32: 2.00" in text and "batch 8, 1 thread" in text
+
+
+def test_progress_is_told_in_lines_where_there_is_no_terminal(capsys, monkeypatch):
+    clock = iter([0.0, 1.0, 12.0, 13.0, 24.0])
+    monkeypatch.setattr(console.time, "monotonic", lambda: next(clock))
+    with console.recipe_progress() as update:
+        for done, note in ((0, ""), (1, "epoch 1"), (5, "epoch 5"), (6, "epoch 6"), (10, "done")):
+            update(StepProgress("train_supernet", done, 10, note))
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.partition(" (")[0] for line in lines] == [
+        "train_supernet: begun", "train_supernet: epoch 5", "train_supernet: done",
+    ]  # fmt: skip
+    assert "12 s left" in lines[1]

@@ -63,7 +63,7 @@ def quantize_onnx(
         prepared, quantized = Path(folder) / "prepared.onnx", Path(folder) / "quantized.onnx"
         session = OnnxSession(fp32_path)
         _prepare(fp32_path, prepared, exclude)
-        reader = _Reader(session.input_name, calibration)
+        reader = _Reader(session.input_name, calibration, single=method != "minmax")
         quantize_static(
             prepared,
             quantized,
@@ -102,12 +102,18 @@ def _prepare(source: Path, target: Path, exclude: Sequence[str]) -> None:
 
 
 class _Reader:
-    """Calibration batches in the form that ONNX Runtime's quantizer asks for them."""
+    """Calibration batches in the form that ONNX Runtime's quantizer asks for them.
 
-    def __init__(self, input_name: str, batches: Iterable[Tensor]) -> None:
+    Args:
+        input_name: Name of the model's input.
+        batches: Images, shape (n, C, r, r); n may vary.
+        single: Hand the images out one by one: calibrators that keep histograms want batches of one size.
+    """
+
+    def __init__(self, input_name: str, batches: Iterable[Tensor], single: bool) -> None:
         self.images = 0
         self._input_name = input_name
-        self._batches = iter(batches)
+        self._batches = (part for batch in batches for part in (batch.tensor_split(len(batch)) if single else (batch,)))
 
     def get_next(self) -> dict[str, Any] | None:
         """Return the next batch by input name, None after the last."""

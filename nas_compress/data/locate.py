@@ -25,7 +25,7 @@ def no_files(name: str, path: str | Path | None) -> None:
 def folder(name: str, path: str | Path | None) -> Path:
     """Return `path` as an existing folder."""
     if path is None:
-        raise DataError(f"dataset_path is missing: the data source {name!r} needs the folder that holds its files")
+        raise DataError(f"the data source {name!r} needs the folder that holds its files; none is given")
     found = Path(path).expanduser()
     if not found.is_dir():
         problem = "is not a folder" if found.exists() else "does not exist"

@@ -8,6 +8,7 @@ import onnx
 import pytest
 import torch
 from onnx import TensorProto, numpy_helper
+from torch import nn
 
 from nas_compress.backends.onnxruntime import OnnxSession
 from nas_compress.compression import quantize
@@ -171,3 +172,17 @@ def test_the_addition_saturates_where_the_hard_sigmoid_does():
 
 def test_a_range_beyond_one_is_left_alone():
     assert quantize_hard_sigmoid(_single_hard_sigmoid(2 / 255)) == 0
+
+
+@pytest.mark.parametrize("method", ["minmax", "entropy", "percentile"])
+def test_calibration_batches_may_differ_in_size(tmp_path, method):
+    net = nn.Sequential(
+        nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 3)
+    )
+    images = torch.randn(20, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    export_onnx(net.eval(), images[:2], tmp_path / "fp32.onnx")
+    quantize_onnx(tmp_path / "fp32.onnx", tmp_path / "int8.onnx", [images[:16], images[16:]], method=method)
+    with torch.no_grad():
+        wanted = net(images)
+    difference = (OnnxSession(tmp_path / "int8.onnx")(images) - wanted).abs().max()
+    assert difference < 0.2 * wanted.abs().max()

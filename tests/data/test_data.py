@@ -435,7 +435,7 @@ def test_image_folder_errors_name_the_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "path", "message"),
     [
-        ("idx", None, "dataset_path is missing"),
+        ("idx", None, "needs the folder that holds its files"),
         ("idx", "nowhere", "does not exist"),
         ("cifar10", ".", "has no file data_batch_1.bin"),
         ("idx", ".", "train-images-idx3-ubyte"),
