@@ -141,8 +141,7 @@ class NAS:
         objectives = self.objectives()
         first = [space.largest(), *self._warm_start(space, objectives)]
         options: dict[str, Any] = {"seed": self.config.seed, "population": section.population, "first": first}
-        if self.config.approach == "dynas":
-            options["predictor"] = getattr(section, "predictor")  # noqa: B009 - only this section has it
+        options |= section.strategy_options()
         strategy: SearchStrategy = strategies.get(self.config.strategy)(space, objectives, **options)
         with Archive.open(archive_path(section.results_csv_path), self._identity(space, first)) as archive:
             study = Study(
@@ -201,8 +200,7 @@ class NAS:
             "seed": self.config.seed,
             "space": space.describe(),
         }
-        if self.config.approach == "dynas":
-            identity["predictor"] = getattr(section, "predictor")  # noqa: B009 - only this section has it
+        identity |= section.strategy_options()
         if section.warm_start is not None:
             identity["first"] = [a.to_dict() for a in first]
         return identity

@@ -53,10 +53,11 @@ def search_problems(options: SearchOptions, approach: str, here: Location) -> It
     yield from metric_problems(options.metrics, here)
     if "latency" in canonical_metrics(options.metrics):
         yield from latency_problems(options.latency, (*here, "latency"))
-    if approach == "dynas":
+    predictor = options.strategy_options().get("predictor")
+    if predictor is not None:
         from nas_compress.predictors import predictors
 
-        yield from name_problems(predictors, getattr(options, "predictor"), (*here, "predictor"))  # noqa: B009
+        yield from name_problems(predictors, predictor, (*here, "predictor"))
     if options.warm_start is not None:
         yield from file_problems(options.warm_start, (*here, "warm_start"))
 

@@ -57,6 +57,10 @@ class SearchOptions(Settings):
         None, description="Results of an earlier search (ours, INC's or DyNAS-T's CSV): its front is evaluated first."
     )
 
+    def strategy_options(self) -> dict[str, Any]:
+        """Return the options of the strategy that this approach has beyond those of all strategies."""
+        return {}
+
 
 class SupernetSearch(SearchOptions):
     """A search in a super-network: shared by all approaches."""
@@ -84,6 +88,10 @@ class DynasConfig(SupernetSearch):
     predictor: str = Field(
         "gp", description="Predictor of measured objectives: a name of `nas-compress list predictors`."
     )
+
+    def strategy_options(self) -> dict[str, Any]:
+        """Return the predictor; see the base class."""
+        return {"predictor": self.predictor}
 
 
 class EvolutionaryConfig(SupernetSearch):

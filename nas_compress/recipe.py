@@ -55,6 +55,10 @@ class NasStep(SearchOptions):
         None, description="Restriction of the super-network's space: legal values per elastic dimension or gene."
     )
 
+    def strategy_options(self) -> dict[str, Any]:
+        """Return the predictor where the approach has one; see the base class."""
+        return {"predictor": self.predictor} if self.approach == "dynas" else {}
+
 
 def _limit(value: object) -> object:
     if isinstance(value, (int, float)):
@@ -296,8 +300,7 @@ class Recipe(Settings):
         for name in ("supernet", "supernet_ckpt_path", "dataset", "dataset_path"):
             section[name] = getattr(self, name)
         section["results_csv_path"] = results_csv_path
-        if options.approach == "dynas":
-            section["predictor"] = options.predictor
+        section |= options.strategy_options()
         search = {
             "search_algorithm": options.search_algorithm,
             "search_space": options.search_space,
