@@ -26,6 +26,8 @@ setup(
         "scikit-learn>=1.4",
         "pymoo>=0.6.1.5,<0.7",
         "moocore>=0.1.8",
+        "cma>=4",
+        "deap>=1.4.4",
         "pydantic>=2.7,<3",
         "pyyaml>=6",
         "fvcore>=0.1.5.post20221221",

@@ -1,127 +1,179 @@
-"""Replay searches on OFA's published accuracy predictor and exact MACs: hypervolume per number of evaluations.
+"""Our searches and other people's on published tables: hypervolume per number of evaluations, and own CPU seconds.
 
-    python benchmarks/search_replay.py ../shared/data --seeds 5
+    python benchmarks/search_replay.py ../shared/data --seeds 10
+    python benchmarks/search_replay.py ../shared/data --problems ofa_mbv3_measured --searches dynas dynast-linas
+    python benchmarks/search_replay.py ../shared/data --metrics acc macs params --problems ofa_mbv3
 
-Every strategy starts from the smallest and the largest sub-network. The hypervolume is taken between the accuracy
-(%) of the smallest and the MACs of the largest, and divided by that of 45,000 evaluations of NSGA-II.
+The hypervolume, with each problem's reference point, is divided by that of the best front known: the true one of a
+space that is small enough, else what long evolutionary searches and all searches of this run found together. Every
+line is a mean over seeds and its standard deviation; a search's seeds are the same on every line. `--json` keeps each
+run, and what it holds already is not run again.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from peers import PeerRun, available
+from peers.run import Evaluations
 
-from nas_compress.objectives.base import Measurement, Objective
-from nas_compress.objectives.cost import Macs
-from nas_compress.search import Trial, pareto, strategies
-from nas_compress.search.evolution import Evolution
-from nas_compress.space import Architecture, SearchSpace
-from nas_compress.supernets import supernets
+from nas_compress.objectives.base import AnalyticObjective
+from nas_compress.replay import Replay, load_replay
+from nas_compress.search import SearchProblem, Trial, pareto, strategies
+from nas_compress.search.algorithms import evolution
+from nas_compress.space.search_space import FloatMatrix
 
-BUDGETS = (50, 100, 250)
-KERNELS, RATIOS, RESOLUTION = (3, 5, 7), (3, 4, 6), 224
-SEARCHES: tuple[tuple[str, dict[str, Any]], ...] = (
-    ("random", {}),
-    ("nsga2", {"population": 50}),
-    ("nsga2", {"population": 20}),
-    ("dynas", {}),
-    ("dynas", {"batch": 50}),
-    ("dynas", {"predictor": "ridge"}),
-    ("dynas", {"predictor": "svr"}),
-)
-
-
-class PredictedAccuracy(Objective):
-    """ImageNet top-1 of OFA MobileNetV3 w1.0 as OFA's own predictor, a small MLP, sees it; not an analytic one here."""
-
-    name, direction, unit, column = "acc", "maximize", "%", "Top-1 Acc (%)"
-
-    def __init__(self, path: Path) -> None:
-        with np.load(path) as weights:
-            self._layers = [(weights[f"{i}.weight"].T, weights[f"{i}.bias"]) for i in (0, 2, 4, 6)]
-
-    def __call__(self, architectures: Sequence[Architecture]) -> NDArray[np.float64]:
-        """Return accuracies in %, shape (n,)."""
-        ks = np.array([a["ks"] for a in architectures])[..., None] == KERNELS
-        e = np.array([a["e"] for a in architectures])[..., None] == RATIOS
-        r = np.tile((RESOLUTION - 112) // 16 == np.arange(8), (len(ks), 1))
-        x = np.hstack([ks.reshape(len(ks), -1), e.reshape(len(ks), -1), r]).astype(np.float32)
-        for weight, bias in self._layers[:-1]:
-            x = np.maximum(x @ weight + bias, 0)
-        weight, bias = self._layers[-1]
-        return np.asarray(100 * (x @ weight + bias)[:, 0], dtype=np.float64)
-
-    def measure(self, subnet: Any, architecture: Architecture) -> Measurement:
-        """Return the prediction; the sub-network is not looked at."""
-        return Measurement(float(self([architecture])[0]))
+PROBLEMS = ("nas_bench_201", "nas_bench_macro", "ofa_mbv3", "ofa_mbv3_measured", "bert_sst2")
+BUDGETS = (20, 40, 50, 100, 250, 500)
+OURS: Mapping[str, tuple[str, dict[str, Any]]] = {
+    "dynas": ("dynas", {}),
+    "dynas population=20": ("dynas", {"population": 20}),
+    "bo": ("bo", {}),
+    "concurrent": ("concurrent", {}),
+    "full": ("full", {}),
+    "nsga2": ("nsga2", {}),
+    "nsga2 population=20": ("nsga2", {"population": 20}),
+    "age": ("age", {}),
+    "random": ("random", {}),
+}
+DEFAULT = ("dynas", "concurrent", "nsga2", "random")
+POPULATION = 50
+SMALL, LONG_POPULATION, LONG_GENERATIONS = 50_000, 300, 400
 
 
-class Replay:
-    """The search problem: the space at one resolution, its two objectives, and what its best front is worth."""
+class Arena:
+    """A replay problem with the metrics to optimise, and what its best front is worth.
 
-    def __init__(self, data: Path) -> None:
-        supernet = supernets.get("ofa_mbv3_d234_e346_k357_w1.0")()
-        self.space: SearchSpace = supernet.space.restrict({"r": RESOLUTION})
-        self.acc, self.macs = PredictedAccuracy(data / "ofa" / "ofa_mbv3_acc_predictor.npz"), Macs(supernet)
-        self.corners = [self.space.smallest(), self.space.largest()]
-        (low, _), (_, high) = self.costs(self.corners)
-        self.reference = np.array([low, high])
-        self.best = pareto.hypervolume(self._front(), self.reference)
+    Args:
+        problem: The problem.
+        metrics: Registered names.
+    """
 
-    def costs(self, architectures: Sequence[Architecture]) -> NDArray[np.float64]:
-        """Return what is minimised, shape (n, 2)."""
-        return np.column_stack([-self.acc(architectures), self.macs.compute(architectures)])
+    def __init__(self, problem: Replay, metrics: Sequence[str]) -> None:
+        self.problem, self.metrics = problem, tuple(metrics)
+        self.objectives = problem.objectives(metrics)
+        self.directions = [o.direction for o in self.objectives]
+        self.reference = pareto.costs([problem.reference[metric] for metric in metrics], self.directions)[0]
 
-    def _front(self, population: int = 300, generations: int = 150) -> NDArray[np.float64]:
-        rng = np.random.default_rng(0)
-        evolution = Evolution(self.space, 2, population, rng, set())
-        rows = self.space.encode([*self.corners, *self.space.sample(rng, population - 2)])
-        seen = []
-        for _ in range(generations):
-            seen.append(self.costs(self.space.decode(rows)))
-            evolution.select(rows, seen[-1])
-            rows = evolution.breed(population)
-        return np.vstack(seen)
+    def costs(self, encoded: NDArray[np.int64]) -> FloatMatrix:
+        """Return what is minimised, shape (n, metrics)."""
+        values = [self.problem.encoded_values(metric, encoded) for metric in self.metrics]
+        return pareto.costs(np.column_stack(values), self.directions)
 
-    def run(self, strategy: str, seed: int, noise: float, **options: Any) -> list[float]:
-        """Return the normalised hypervolume at each budget, then the CPU seconds the strategy itself took."""
-        rng, cpu = np.random.default_rng([seed, 1]), time.process_time()
-        search = strategies.get(strategy)(self.space, (self.acc, self.macs), seed=seed, first=self.corners, **options)
-        cpu, costs = time.process_time() - cpu, np.empty((0, 2))
-        while len(costs) < max(BUDGETS):
-            start = time.process_time()
-            asked = search.ask(max(BUDGETS) - len(costs))
-            cpu += time.process_time() - start
-            new = self.costs(asked)
-            costs = np.vstack([costs, new])
-            accuracies = -new[:, 0] + noise * rng.standard_normal(len(new))
-            search.tell([Trial(a, {"acc": t, "macs": m}) for a, t, m in zip(asked, accuracies, new[:, 1], strict=True)])
-        return [pareto.hypervolume(costs[:n], self.reference) / self.best for n in BUDGETS] + [cpu]
+    def volume(self, costs: FloatMatrix) -> float:
+        """Return the hypervolume of costs, in the units of the metrics."""
+        return pareto.hypervolume(costs, self.reference)
+
+    def best(self) -> FloatMatrix:
+        """Return the best front known before any run: exact if the space is small, else of long searches."""
+        space = self.problem.space
+        if space.size() <= SMALL:
+            costs = self.costs(np.array(list(space.enumerate())))
+            return costs[pareto.non_dominated(costs)]
+        found = np.vstack([self._long(seed) for seed in range(2)])
+        return found[pareto.non_dominated(found)]
+
+    def _long(self, seed: int) -> FloatMatrix:
+        """Return the last front of a long NSGA-II inside the reference point."""
+        search = evolution("nsga2", self.problem.space, len(self.metrics), LONG_POPULATION, seed)
+        for _ in range(LONG_GENERATIONS):
+            costs = self.costs(search.ask())
+            beyond = np.maximum(costs - self.reference, 0) / np.abs(self.reference)
+            search.tell(costs, beyond.sum(axis=1))
+        return search.population()[1]
+
+    def run(self, strategy: str, budget: int, seed: int, **options: Any) -> PeerRun:
+        """Run one of our strategies; see `PeerRun`."""
+        self._warm_up()
+        computed = [m for m in ("macs", "params") if m in self.problem.metrics]
+        descriptors = [o for o in self.problem.objectives(computed) if isinstance(o, AnalyticObjective)]
+        problem = SearchProblem(self.problem.space, self.objectives, descriptors=descriptors)
+        make, evaluations = strategies.get(strategy), Evaluations(self.problem, self.metrics)
+        search, done = make(problem, seed=seed, **{"population": POPULATION, **options}), 0
+        while done < budget and (asked := search.ask(budget - done)):
+            rows = evaluations(asked).tolist()
+            search.tell(
+                [Trial(a, dict(zip(self.metrics, row, strict=True))) for a, row in zip(asked, rows, strict=True)]
+            )
+            done += len(asked)
+        return evaluations.finish(budget)
+
+    def _warm_up(self) -> None:
+        """Compute a value of each metric: what a problem fits at its first use is no search's work."""
+        for metric in self.metrics:
+            self.problem.values(metric, [self.problem.space.smallest()])
+
+
+def runs(arena: Arena, names: Sequence[str], budget: int, seeds: int, kept: Path | None) -> Iterator[dict[str, Any]]:
+    """Yield a record of each search and seed: its costs in order, and its own CPU seconds at every evaluation."""
+    peers, _ = available()
+    records = json.loads(kept.read_text()) if kept is not None and kept.exists() else []
+    for seed in range(seeds):
+        for name in names:
+            key = {"problem": arena.problem.name, "metrics": list(arena.metrics), "search": name, "seed": seed}
+            record = next((r for r in records if key.items() <= r.items() and r["budget"] >= budget), None)
+            if record is None:
+                if name in OURS:
+                    strategy, options = OURS[name]
+                    run = arena.run(strategy, budget, seed, **options)
+                else:
+                    arena._warm_up()
+                    run = peers[name](arena.problem, arena.metrics, POPULATION, budget, seed)
+                costs = arena.costs(arena.problem.encode(run.architectures))
+                record = {**key, "budget": budget, "costs": costs.tolist(), "clock": run.clock.tolist()}
+                record["own_cpu_s"] = run.own_cpu_s
+                records.append(record)
+                if kept is not None:
+                    kept.write_text(json.dumps(records))
+            yield record
+
+
+def show(arena: Arena, records: Sequence[Mapping[str, Any]], budgets: Sequence[int]) -> None:
+    """Print a line per search."""
+    costs = {id(r): np.array(r["costs"]) for r in records}
+    best = arena.volume(np.vstack([arena.best(), *costs.values()]))
+    point = ", ".join(f"{metric} {arena.problem.reference[metric]:g}" for metric in arena.metrics)
+    print(f"\n{arena.problem.name}: {', '.join(arena.metrics)}; reference point {point}")
+    print(f"{'search':<22}{'seeds':>5}" + "".join(f"{n:>8} evals " for n in budgets) + "  own CPU s at 250, all")
+    for name in dict.fromkeys(r["search"] for r in records):
+        mine = [r for r in records if r["search"] == name]
+        parts = np.array([[arena.volume(costs[id(r)][:n]) / best for n in budgets] for r in mine])
+        spent = [np.interp(250, range(1, len(r["clock"]) + 1), r["clock"]) for r in mine]
+        cells = "".join(f"  {m:.3f} ± {s:.3f}" for m, s in zip(parts.mean(axis=0), parts.std(axis=0), strict=True))
+        total = np.mean([r["own_cpu_s"] for r in mine])
+        print(f"{name:<22}{len(mine):>5}{cells}  {np.mean(spent):>9.2f} {total:>8.2f}", flush=True)
 
 
 def main() -> None:
-    """Print one line per search: mean and standard deviation over the seeds."""
+    """Print a table per problem."""
+    peers, missing = available()
+    every = [*OURS, *peers]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", type=Path, help="folder of published results that holds ofa/")
-    parser.add_argument("--seeds", type=int, default=5, help="searches per line (default 5)")
-    parser.add_argument("--noise", type=float, default=0.0, help="standard deviation added to accuracy, in points")
-    parser.add_argument("--only", help="one strategy")
+    parser.add_argument("data", type=Path, help="folder of published tables")
+    parser.add_argument("--problems", nargs="+", default=PROBLEMS, help=f"of {', '.join(PROBLEMS)}, ofa_mbv3_w1.2")
+    parser.add_argument(
+        "--searches", nargs="+", choices=every, default=[*DEFAULT, *peers], help="default: the main ones"
+    )
+    parser.add_argument("--metrics", nargs="+", default=["acc", "macs"], help="two or three metrics")
+    parser.add_argument("--budgets", nargs="+", type=int, default=BUDGETS, help="numbers of evaluations")
+    parser.add_argument("--seeds", type=int, default=10, help="searches per line (default 10)")
+    parser.add_argument("--json", type=Path, help="file to keep the runs in")
     arguments = parser.parse_args()
-    replay = Replay(arguments.data)
-    print(f"{'search':<34}" + "".join(f"{n:>8} evals  " for n in BUDGETS) + "   CPU s")
-    for strategy, options in SEARCHES:
-        if arguments.only in (None, strategy):
-            runs = [replay.run(strategy, seed, arguments.noise, **options) for seed in range(arguments.seeds)]
-            mean, std = np.mean(runs, axis=0), np.std(runs, axis=0)
-            label = strategy + "".join(f" {key}={value}" for key, value in options.items())
-            cells = "".join(f"  {m:.3f} ± {s:.3f}" for m, s in zip(mean[:-1], std[:-1], strict=True))
-            print(f"{label:<34}{cells}  {mean[-1]:6.2f}", flush=True)
+    for line in missing:
+        print(line)
+    started = time.monotonic()
+    for name in arguments.problems:
+        arena = Arena(load_replay(name, arguments.data), arguments.metrics)
+        found = list(runs(arena, arguments.searches, max(arguments.budgets), arguments.seeds, arguments.json))
+        show(arena, found, arguments.budgets)
+    print(f"\n{time.monotonic() - started:.0f} s")
 
 
 if __name__ == "__main__":

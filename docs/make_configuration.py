@@ -11,14 +11,8 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from nas_compress.config import (
-    DynasConfig,
-    EvolutionaryConfig,
-    NASConfig,
-    RandomConfig,
-    SearchConfig,
-    SupernetSearch,
-)
+from nas_compress.approaches import OPTIONS, BasicConfig, SearchOptions, SupernetSearch
+from nas_compress.config import NASConfig, SearchConfig
 from nas_compress.objectives.config import LatencyConfig, TimingConfig
 from nas_compress.recipe import STEP_NAMES, Recipe, Step
 from nas_compress.settings import models_in
@@ -79,10 +73,11 @@ def render() -> str:
     """Return the page."""
     parts = [HEAD, SEARCH]
     parts += [_section("`nas`", NASConfig), _section("`nas.search`", SearchConfig)]
-    shared = "`nas.dynas`, `nas.evolutionary`, `nas.random`: what they share"
-    parts.append(_section(shared, SupernetSearch))
-    for name, model in (("dynas", DynasConfig), ("evolutionary", EvolutionaryConfig), ("random", RandomConfig)):
-        parts.append(_section(f"`nas.{name}`", model, leave_out=SupernetSearch.model_fields))
+    shared = ", ".join(f"`nas.{name}`" for name in OPTIONS)
+    parts.append(_section(f"{shared}: what they share", SupernetSearch))
+    for name, model in OPTIONS.items():
+        parts.append(_section(f"`nas.{name}`", model, leave_out=SearchOptions.model_fields))
+    parts.append(_section("`nas.basic`", BasicConfig))
     parts.append(_section("`latency` of a section, of the `nas` and of the `benchmark` step", TimingConfig))
     besides = "`latency` of a section and of the `nas` step, besides"
     parts.append(_section(besides, LatencyConfig, leave_out=TimingConfig.model_fields))
@@ -148,6 +143,8 @@ def _default(field: FieldInfo) -> str:
     value = field.get_default(call_default_factory=True, validated_data={})
     if value is PydanticUndefined or isinstance(value, BaseModel):
         return "see below"
+    if isinstance(value, dict) and not value:
+        return "`{}`"
     if isinstance(value, list):
         return f"`[{', '.join(map(str, value))}]`"
     words = {"None": "null", "True": "true", "False": "false"}

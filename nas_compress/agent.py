@@ -2,33 +2,49 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nas_compress import checks
+from nas_compress.approaches import BasicConfig, SupernetSearch, by_registered_name, canonical
 from nas_compress.archive import Archive
-from nas_compress.config import NASConfig, SupernetSearch
+from nas_compress.basic import (
+    POPULATION,
+    ModelFunctions,
+    Params,
+    basic_identity,
+    basic_problem,
+    basic_space,
+    trials_of,
+    user_metrics,
+)
+from nas_compress.config import NASConfig
+from nas_compress.constraints import parse_constraint
 from nas_compress.data import load_data
-from nas_compress.errors import ConfigError
+from nas_compress.errors import ConfigError, EvaluationError
+from nas_compress.objectives import AnalyticObjective
 from nas_compress.objectives import objectives as objective_registry
+from nas_compress.records import context_hash
+from nas_compress.replay import Replay, load_replay
 from nas_compress.result import SearchResult
-from nas_compress.search import SearchStrategy, Trial, pareto, strategies
+from nas_compress.search import SearchProblem, SearchStrategy, strategies
+from nas_compress.search.plug_in import OwnStrategy, check_own, describe_own, make_own
 from nas_compress.space import Architecture, SearchSpace
+from nas_compress.stopping import StopRules
 from nas_compress.study import Study, StudyProgress
-from nas_compress.supernets import load_supernet, supernets
-from nas_compress.tables import read_results
+from nas_compress.supernets import load_supernet, replay_of, supernets
+from nas_compress.warm_start import best_of, read_warm_start
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from nas_compress.data.base import ImageData
     from nas_compress.objectives.base import Objective
     from nas_compress.supernets.base import ImageSupernet
 
-log = logging.getLogger(__name__)
+DESCRIPTORS = ("macs", "params")
+"""Metrics that every super-network computes: predictors learn from them, whether they are optimised or not."""
 
 
 class NAS:
@@ -38,6 +54,13 @@ class NAS:
         config: A `NASConfig`, or the path (or template name) of a YAML file with one.
         supernet: A super-network of one's own, trained, in place of the one that the config names.
         data: Data of one's own, in place of the dataset that the config names.
+        strategy: A strategy of one's own, in place of that of the approach: a subclass of `SearchStrategy`, a function
+            `(problem, seed=, population=)` that makes one, or an algorithm object of pymoo's. What is measured, and how
+            much, is still that of the approach's section.
+        model_builder: With approach `basic`: returns a model for plain values by name. This function and the next two
+            may be set as attributes, too.
+        train_func: With approach `basic`: trains a model in place; may be left out.
+        eval_func: With approach `basic`: returns a model's metrics, as a number, a list, or a mapping by name.
 
     Raises:
         ConfigError: Something in the config is wrong; the message says what and what is allowed.
@@ -55,16 +78,39 @@ class NAS:
         *,
         supernet: ImageSupernet | None = None,
         data: ImageData | None = None,
+        strategy: OwnStrategy | None = None,
+        model_builder: Callable[[Params], Any] | None = None,
+        train_func: Callable[[Any], Any] | None = None,
+        eval_func: Callable[[Any], Any] | None = None,
     ) -> None:
         self.config = config if isinstance(config, NASConfig) else NASConfig.from_yaml(config)
         self._own_supernet = supernet
         self._own_data = data
+        self._own_strategy = strategy
+        self.model_builder = model_builder
+        self.train_func = train_func
+        self.eval_func = eval_func
+        if strategy is not None:
+            check_own(strategy)
         self._load = lru_cache(maxsize=1)(_supernet)
         self._load_data = lru_cache(maxsize=1)(load_data)
+        self._load_replay = lru_cache(maxsize=1)(load_replay)
         self._check()
 
     def _check(self) -> None:
-        self.config.check(own_supernet=self._own_supernet is not None, own_data=self._own_data is not None)
+        self.config.check(
+            own_supernet=self._own_supernet is not None,
+            own_data=self._own_data is not None,
+            own_strategy=self._own_strategy is not None,
+        )
+        functions = ("model_builder", "train_func", "eval_func")
+        given = ("_own_supernet", "_own_data") if self._basic else functions
+        if name := next((name for name in given if getattr(self, name) is not None), None):
+            raise ConfigError(f"{name.removeprefix('_own_')} does not go with approach {self.config.approach!r}")
+
+    @property
+    def _basic(self) -> bool:
+        return self.config.approach == "basic"
 
     @property
     def _section(self) -> SupernetSearch:
@@ -92,6 +138,15 @@ class NAS:
         return net
 
     @property
+    def _searched(self) -> ImageSupernet | Replay:
+        """The super-network, or the replay problem that stands in for it; that is read once for each folder."""
+        section = self._section
+        description = replay_of(section.supernet) if self._own_supernet is None else None
+        if description is None:
+            return self.supernet
+        return self._load_replay(description.name, section.dataset_path or Path())
+
+    @property
     def data(self) -> ImageData:
         """The data, in its fixed train, search-validation and test parts; loaded once for each name and path."""
         if self._own_data is not None:
@@ -102,30 +157,30 @@ class NAS:
 
     @property
     def space(self) -> SearchSpace:
-        """The super-network's space, restricted as the config says.
+        """The super-network's space, restricted as the config says; with approach `basic`, the config's.
 
         Raises:
             ConfigError: The restriction names a gene or a value that the space does not have.
         """
         allowed = self.config.search_space
+        if self._basic:
+            return basic_space(allowed or {})
         try:
-            return self.supernet.space.restrict(allowed) if allowed else self.supernet.space
+            space = self._searched.space
+            return space.restrict(allowed) if allowed else space
         except ConfigError as error:
             raise ConfigError(f"nas.search.search_space: {error}") from None
 
     @property
-    def _metrics(self) -> list[str]:
-        return [objective_registry.canonical(name) for name in self.config.metrics]
-
-    @property
     def _measures_images(self) -> bool:
-        return checks.needs_images(self.config.metrics)
+        replayed = self._own_supernet is None and replay_of(self._section.supernet) is not None
+        return not replayed and checks.needs_images(self._section.measured)
 
     def search(self, on_trial: Callable[[StudyProgress], None] | None = None) -> SearchResult:
         """Run the search, or go on with it where it was interrupted.
 
-        The largest architecture is evaluated first, so that limits can refer to it, then the front of the warm
-        start, if any.
+        In a super-network, the largest architecture is evaluated first, so that limits can refer to it, then the
+        front of the warm start, if any.
 
         Args:
             on_trial: Called after every trial.
@@ -133,32 +188,106 @@ class NAS:
         Raises:
             ConfigError: The config was changed into one that cannot be used.
             ArchiveError: The results path holds another search.
+            InfeasibleError: Nothing keeps the limits: as far as they can be computed, before anything is measured.
             EvaluationError: None of the first architectures could be measured.
         """
         self._check()
+        if self._basic:
+            return self._search_basic(on_trial)
         section = self._section
-        space = self.space
-        objectives = self.objectives()
-        first = [space.largest(), *self._warm_start(space, objectives)]
-        options: dict[str, Any] = {"seed": self.config.seed, "population": section.population, "first": first}
-        options |= section.strategy_options()
-        strategy: SearchStrategy = strategies.get(self.config.strategy)(space, objectives, **options)
-        with Archive.open(archive_path(section.results_csv_path), self._identity(space, first)) as archive:
-            study = Study(
-                space,
-                objectives,
-                strategy,
-                archive,
-                self.build,
-                num_evals=section.num_evals,
-                csv_path=section.results_csv_path,
-                context=self._context(),
+        reference = section.reference_point
+        return self._run(
+            section,
+            section.num_evals,
+            self.build,
+            reference=None if reference is None else by_registered_name(reference),
+            context=self._context(),
+            on_trial=on_trial,
+        )
+
+    def _search_basic(self, on_trial: Callable[[StudyProgress], None] | None) -> SearchResult:
+        section, functions = self.config.basic, self._functions()
+        names = list(self.config.metrics)
+        try:
+            return self._run(
+                section,
+                trials_of(self.config),
+                lambda architecture: functions.evaluate(architecture, names),
+                reference=section.reference_point,
+                context=functions.context(),
                 on_trial=on_trial,
             )
-            return study.run()
+        except EvaluationError as error:
+            raise error from functions.failure
 
-    def build(self, architecture: Architecture) -> nn.Module:
-        """Return an extracted sub-network, recalibrated where there are images, in evaluation mode."""
+    def _run(
+        self,
+        section: SupernetSearch | BasicConfig,
+        num_evals: int,
+        build: Callable[[Architecture], Any],
+        **options: Any,
+    ) -> SearchResult:
+        """Run a study of the problem, with its archive beside its table."""
+        problem, path = self.problem(), section.results_csv_path
+        strategy = self._strategy(problem)
+        rules = StopRules(num_evals, section.patience, section.min_gain, section.time_budget)
+        with Archive.open(archive_path(path), self._identity(problem)) as archive:
+            return Study(problem, strategy, archive, build, rules=rules, csv_path=path, **options).run()
+
+    def _functions(self) -> ModelFunctions:
+        return ModelFunctions(self.model_builder, self.eval_func, self.train_func)
+
+    def problem(self) -> SearchProblem:
+        """Return what is searched, with what an earlier search knows of it.
+
+        Raises:
+            ConfigError: The earlier search has nothing to offer.
+            ArchiveError: Its file cannot be read.
+        """
+        if self._basic:
+            return basic_problem(self.config)
+        section, space = self._section, self.space
+        objectives, limited = self.objectives(), self.limited()
+        units = {o.name: o.unit for o in (*objectives, *limited)}
+        problem = SearchProblem(
+            space,
+            objectives,
+            constraints=[
+                parse_constraint(text, name=canonical(name), unit=units[canonical(name)])
+                for name, text in section.limits
+            ],
+            limited=limited,
+            first=[space.largest()],
+            descriptors=self.descriptors(),
+        )
+        path = section.warm_start
+        if path is None:
+            return problem
+        names = [o.name for o in objectives]
+        try:
+            prior = read_warm_start(path, self._searched.space, space, names, section.limited)
+        except ConfigError as error:
+            raise ConfigError(f"nas.{self.config.approach}.warm_start: {error}") from None
+        best = best_of(prior, problem, section.population)
+        return replace(problem, first=[*problem.first, *best], prior=prior)
+
+    def _strategy(self, problem: SearchProblem) -> SearchStrategy:
+        seed, population = self.config.seed, POPULATION if self._basic else self._section.population
+        if self._own_strategy is not None:
+            return make_own(self._own_strategy, problem, seed=seed, population=population)
+        options = self.config.strategy_options()
+        return strategies.get(self.config.strategy)(problem, seed=seed, population=population, **options)
+
+    def build(self, architecture: Architecture) -> Any:
+        """Return an extracted sub-network, recalibrated where there are images, in evaluation mode.
+
+        None where the values come from published tables; with approach `basic`, the model that `model_builder` built
+        and `train_func` trained.
+        """
+        if self._basic:
+            return self._functions().build(architecture)
+        if isinstance(self._searched, Replay):
+            return None
         from nas_compress.objectives.calibration import calibrated_subnet
 
         if not self._measures_images:
@@ -166,48 +295,65 @@ class NAS:
         return calibrated_subnet(self.supernet, architecture, self.data, self._section.calibration_images)
 
     def objectives(self) -> list[Objective]:
-        """Return the configured objectives, in the order of `metrics`."""
-        return [objective_registry.get(name).from_agent(self) for name in self._metrics]
+        """Return what is optimised, in the order of `metrics`."""
+        if self._basic:
+            return [*user_metrics(self.config.metrics, self.config.higher_is_better)]
+        return self._made(self.config.metrics)
 
-    def _warm_start(self, space: SearchSpace, objectives: Sequence[Objective]) -> list[Architecture]:
-        """Return the front of an earlier search, as far as its table has this search's objectives."""
-        path = self._section.warm_start
-        if path is None:
+    def limited(self) -> list[Objective]:
+        """Return what is measured for the sake of a limit alone."""
+        return [] if self._basic else self._made(self._section.limited)
+
+    def metrics(self) -> list[Objective]:
+        """Return all that is measured: the objectives, then what limits alone are about."""
+        return [*self.objectives(), *self.limited()]
+
+    def descriptors(self) -> list[AnalyticObjective]:
+        """Return what the super-network computes of an architecture, optimised or not."""
+        if self._basic:
             return []
-        rows = read_results(path, self.supernet.space)
-        shared = [o for o in objectives if any(o.name in values for _, values in rows)]
-        if not shared:
-            names = ", ".join(o.name for o in objectives)
-            raise ConfigError(f"warm_start: {path} has none of this search's objectives ({names})")
-        inside = [(a, values) for a, values in rows if space.contains(a)]
-        if len(inside) < len(rows):
-            log.info("%d of %d architectures of %s are outside search_space", len(rows) - len(inside), len(rows), path)
-        trials = [Trial(a, values) for a, values in inside if all(o.name in values for o in shared)]
-        if not trials:
-            raise ConfigError(f"warm_start: {path} has no architecture inside search_space with all of the objectives")
-        costs = pareto.costs([[t.values[o.name] for o in shared] for t in trials], [o.direction for o in shared])
-        return [t.architecture for t, best in zip(trials, pareto.non_dominated(costs), strict=True) if best]
+        searched = self._searched
+        names = [name for name in DESCRIPTORS if not isinstance(searched, Replay) or name in searched.metrics]
+        return [o for o in self._made(names) if isinstance(o, AnalyticObjective)]
 
-    def _identity(self, space: SearchSpace, first: Sequence[Architecture]) -> dict[str, Any]:
-        """Return what makes this search this one: an archive of another is refused."""
+    def _made(self, names: Sequence[str]) -> list[Objective]:
+        searched = self._searched
+        if isinstance(searched, Replay):
+            return searched.objectives(names)
+        return [objective_registry.get(name).from_agent(self) for name in names]
+
+    def _identity(self, problem: SearchProblem) -> dict[str, Any]:
+        """Return what makes this search the one it is: an archive of another is refused."""
+        own = {"algorithm": describe_own(self._own_strategy)} if self._own_strategy is not None else {}
+        if self._basic:
+            return basic_identity(self.config, problem) | own
         section = self._section
         identity: dict[str, Any] = {
             "approach": self.config.approach,
             "algorithm": self.config.strategy,
-            "supernet": self.supernet.name,
-            "metrics": self._metrics,
+            "supernet": self._searched.name,
+            "metrics": [o.name for o in problem.objectives],
             "population": section.population,
             "seed": self.config.seed,
-            "space": space.describe(),
+            "space": problem.space.describe(),
         }
-        identity |= section.strategy_options()
-        if section.warm_start is not None:
-            identity["first"] = [a.to_dict() for a in first]
+        if own:
+            identity |= own
+        elif options := self.config.strategy_options():
+            identity["options"] = options
+        if problem.constraints:
+            names = dict.fromkeys(canonical(name) for name, _ in section.limits)
+            identity["constraints"] = {n: [t for name, t in section.limits if canonical(name) == n] for n in names}
+        if problem.prior:
+            known = [[t.architecture.to_dict(), dict(t.values)] for t in problem.prior]
+            identity["first"] = [a.to_dict() for a in problem.first]
+            identity["prior"] = context_hash({"trials": known})
         return identity
 
     def _context(self) -> dict[str, Any]:
         """Return what every value that depends on weights depends on besides the objective's own conditions."""
-        context: dict[str, Any] = {"supernet": self.supernet.name, "checkpoint": self.supernet.fingerprint()}
+        searched = self._searched
+        context: dict[str, Any] = {"supernet": searched.name, "checkpoint": searched.fingerprint()}
         if self._measures_images:
             context["calibration_images"] = self._section.calibration_images
         return context

@@ -60,7 +60,7 @@ class Archive:
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], search: Mapping[str, Any]) -> Self:
-        """Open the archive of a search for reading and appending, or begin it.
+        """Open the archive of a search for reading and appending, or begin it; the first record makes the header.
 
         Args:
             path: The file; its folder is made if need be.
@@ -75,9 +75,7 @@ class Archive:
         file = _AppendOnlyFile(Path(path))
         try:
             contents = file.load()
-            if contents is None:
-                file.append({"format": FORMAT, "version": VERSION, "search": archive.search})
-            else:
+            if contents is not None:
                 archive._take(contents, file.path)
         except BaseException:
             file.close()
@@ -141,13 +139,17 @@ class Archive:
 
     def _write(self, row: Mapping[str, Any]) -> None:
         if self._file is not None:
+            if self._file.empty:
+                self._file.append({"format": FORMAT, "version": VERSION, "search": self.search})
             self._file.append(row)
         elif self.path is not None:
             raise ArchiveError(f"the archive {self.path} is closed")
 
     def close(self) -> None:
-        """Let go of the file; a second call does nothing."""
+        """Let go of the file, and remove it if nothing was written; a second call does nothing."""
         if self._file is not None:
+            if self._file.empty:
+                self._file.remove()
             self._file.close()
             self._file = None
 
@@ -204,11 +206,20 @@ class _AppendOnlyFile:
             self._write(b"\n")
         return contents
 
+    @property
+    def empty(self) -> bool:
+        """Whether nothing is in the file."""
+        return os.fstat(self._fd).st_size == 0
+
+    def remove(self) -> None:
+        """Take the file's name away, if it still has one."""
+        self.path.unlink(missing_ok=True)
+
     def append(self, row: Mapping[str, Any]) -> None:
         """Write one line through to the disk, or leave the file as it was and raise `ArchiveError`."""
         if os.fstat(self._fd).st_nlink == 0:
             raise ArchiveError(f"the archive {self.path} was deleted while the search was using it")
-        new = os.fstat(self._fd).st_size == 0
+        new = self.empty
         self._write(json.dumps(row, allow_nan=False).encode() + b"\n")
         if new:
             self._sync_folder()

@@ -7,13 +7,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nas_compress.constraints import parse_constraint
+from nas_compress.constraints import limit_texts, parse_constraint
 from nas_compress.errors import NASError, suggest
 from nas_compress.registry import Registry
 from nas_compress.settings import Location, Problem, show
 
 if TYPE_CHECKING:
-    from nas_compress.config import SearchOptions, SupernetSearch
+    from nas_compress.approaches import SupernetSearch
     from nas_compress.objectives.config import LatencyConfig, TimingConfig
     from nas_compress.recipe import QuantizeStep, SelectStep
 
@@ -24,42 +24,6 @@ def name_problems(registry: Registry[Any], name: str, location: Location) -> Ite
         registry.canonical(name)
     except NASError as error:
         yield Problem(location, str(error))
-
-
-def strategy_problems(approach: str, algorithm: str | None, here: Location) -> Iterator[Problem]:
-    """Check that the algorithm belongs to the approach."""
-    location = (*here, "search_algorithm")
-    if algorithm is None:
-        return
-    if approach == "evolutionary":
-        from nas_compress.search import strategies
-
-        if algorithm in ("dynas", "random"):
-            yield Problem(location, f"{show(algorithm)} is an approach of its own; write approach: {algorithm}")
-        yield from name_problems(strategies, algorithm, location)
-        return
-    allowed = "nsga2" if approach == "dynas" else "random"
-    if algorithm != allowed:
-        yield Problem(location, f"{show(algorithm)} does not go with approach {approach!r}; allowed: {allowed}")
-
-
-def search_problems(options: SearchOptions, approach: str, here: Location) -> Iterator[Problem]:
-    """Check metrics, numbers and files of a search, apart from the super-network."""
-    if approach != "random" and options.population > options.num_evals:
-        yield Problem(
-            (*here, "population"),
-            f"{options.population} is larger than num_evals ({options.num_evals}); lower it or raise num_evals",
-        )
-    yield from metric_problems(options.metrics, here)
-    if "latency" in canonical_metrics(options.metrics):
-        yield from latency_problems(options.latency, (*here, "latency"))
-    predictor = options.strategy_options().get("predictor")
-    if predictor is not None:
-        from nas_compress.predictors import predictors
-
-        yield from name_problems(predictors, predictor, (*here, "predictor"))
-    if options.warm_start is not None:
-        yield from file_problems(options.warm_start, (*here, "warm_start"))
 
 
 def canonical_metrics(metrics: Sequence[str]) -> list[str]:
@@ -145,7 +109,7 @@ def _quality_metrics(metrics: Sequence[str]) -> list[str]:
 
 def supernet_problems(name: str | None, metrics: Sequence[str], here: Location) -> Iterator[Problem]:
     """Check that the super-network exists and does the task of all metrics of quality."""
-    from nas_compress.supernets import supernets
+    from nas_compress.supernets import replay_of, supernets
 
     if name is None:
         yield Problem((*here, "supernet"), f"is not set; known: {', '.join(supernets)}")
@@ -154,6 +118,12 @@ def supernet_problems(name: str | None, metrics: Sequence[str], here: Location) 
         yield from name_problems(supernets, name, (*here, "supernet"))
         return
     offered = supernets.entry(name).info["metrics"]
+    if replay_of(name) is not None:
+        for metric in canonical_metrics(metrics):
+            if metric not in offered:
+                reason = f"{metric!r} is not in the tables of {name!r}; those are: {', '.join(offered)}"
+                yield Problem((*here, "metrics"), reason)
+        return
     for metric in _quality_metrics(metrics):
         if metric not in offered:
             reason = f"{metric!r} is not a metric of supernet {name!r}'s task; those are: {', '.join(offered)}"
@@ -186,8 +156,10 @@ def dataset_problems(
         own_supernet: A super-network is given as an object, and the one that is named takes no images.
     """
     from nas_compress.data import check, data_sources
-    from nas_compress.supernets import supernets
+    from nas_compress.supernets import replay_of, supernets
 
+    if not own_supernet and replay_of(section.supernet) is not None:
+        return
     name = section.dataset
     if name is not None and name not in data_sources:
         yield from name_problems(data_sources, name, (*here, "dataset"))
@@ -223,19 +195,56 @@ def _channel_problems(supernet: str, dataset: str, location: Location) -> Iterat
 def weights_problems(section: Any, here: Location, *, needed: bool = True) -> Iterator[Problem]:
     """Check the checkpoint or, where none is given and trained weights are needed, that the super-network has some.
 
+    A replay problem's tables are checked in place of weights.
+
     Args:
-        section: Has `supernet` and `supernet_ckpt_path`.
+        section: Has `supernet` and `supernet_ckpt_path`; for a replay problem, `dataset` and `dataset_path` too.
         here: Where the section stands.
         needed: Whether the weights must be trained ones; a checkpoint that is given is checked in any case.
     """
-    from nas_compress.supernets import supernets
+    from nas_compress.supernets import replay_of, supernets
 
+    if replay_of(section.supernet) is not None:
+        yield from replay_problems(section, here)
+        return
     location = (*here, "supernet_ckpt_path")
     if section.supernet_ckpt_path is not None:
         yield from checkpoint_problems(section.supernet_ckpt_path, location)
     elif needed and section.supernet in supernets and supernets.entry(section.supernet).info.get("weights") is None:
         reason = f"is not set, and {section.supernet!r} comes without weights"
         yield Problem(location, f"{reason}; train it with: nas-compress train-supernet RECIPE")
+
+
+def replay_problems(section: Any, here: Location) -> Iterator[Problem]:
+    """Check that a replay problem has its tables, and nothing that goes with a network."""
+    from nas_compress.replay.base import find_files
+    from nas_compress.supernets import replay_of
+
+    description = replay_of(section.supernet)
+    if description is None:
+        return
+    for name in ("supernet_ckpt_path", "dataset"):
+        if getattr(section, name) is not None:
+            reason = f"does not go with {section.supernet!r}, whose values come from published tables; leave it out"
+            yield Problem((*here, name), reason)
+    location = (*here, "dataset_path")
+    if section.dataset_path is None:
+        files = ", ".join(description.files)
+        yield Problem(location, f"is not set; {section.supernet!r} wants the folder that holds {files}")
+        return
+    try:
+        find_files(section.dataset_path, description.files)
+    except NASError as error:
+        yield Problem(location, str(error))
+
+
+def network_problems(supernet: str, here: Location) -> Iterator[Problem]:
+    """Check that a name stands for a network, which can be trained and exported, and not for a replay problem."""
+    from nas_compress.supernets import replay_of
+
+    if replay_of(supernet) is not None:
+        reason = f"{supernet!r} has no network to train, compress or export, only values from published tables"
+        yield Problem((*here, "supernet"), f"{reason}; nas-compress search takes it")
 
 
 def checkpoint_problems(path: Path, location: Location) -> Iterator[Problem]:
@@ -310,15 +319,22 @@ def select_problems(options: SelectStep, metrics: Sequence[str] | None, here: Lo
     yield from _measured_problems(goal, metrics, (*here, direction))
     if goal in objectives and (right := objectives.entry(goal).info["direction"]) != direction:
         yield Problem((*here, direction), f"{goal!r} is an objective to {right}")
-    for name, text in options.constraints.items():
+    for name, text in limit_texts(options.constraints):
         location = (*here, "constraints", name)
         if unmeasured := list(_measured_problems(name, metrics, location)):
             yield from unmeasured
-            continue
-        try:
-            parse_constraint(text, name=name, unit=objectives.entry(name).info["unit"])
-        except NASError as error:
-            yield Problem(location, str(error))
+        else:
+            yield from limit_problems(name, text, location)
+
+
+def limit_problems(name: str, text: str, location: Location) -> Iterator[Problem]:
+    """Check that a limit on a registered metric can be read, and is in the metric's unit."""
+    from nas_compress.objectives import objectives
+
+    try:
+        parse_constraint(text, name=name, unit=objectives.entry(name).info["unit"])
+    except NASError as error:
+        yield Problem(location, str(error))
 
 
 def _measured_problems(name: str, metrics: Sequence[str] | None, location: Location) -> Iterator[Problem]:

@@ -20,6 +20,7 @@ from nas_compress.recipe import Recipe, Step
 
 if TYPE_CHECKING:
     from nas_compress.pipeline import CompressionResult
+    from nas_compress.space import SearchSpace
 
 USER_ERROR = 2
 INTERRUPTED = 130
@@ -98,6 +99,7 @@ def search(
     with console.search_progress() as on_trial:
         result = agent.search(on_trial)
     console.show_front(result)
+    console.show_search(result)
     if plot is not None:
         result.plot(plot)
         console.say(f"plot: {plot}")
@@ -167,8 +169,112 @@ def measure(
     ends = {"largest": agent.space.largest, "smallest": agent.space.smallest}
     point = ends[architecture]() if architecture in ends else Architecture.parse(architecture)
     point = agent.space.canonicalize(point)
-    subnet = agent.build(point)
-    console.show_measurements([(each, each.measure(subnet, point)) for each in agent.objectives()])
+    subnet: Any = agent.build(point)
+    console.show_measurements([(each, each.measure(subnet, point)) for each in agent.metrics()])
+
+
+@app.command()
+def popdb(
+    results: Annotated[
+        Path, typer.Argument(metavar="RESULTS", help="Archive (.jsonl) or results table of a finished search.")
+    ],
+    config: ConfigArgument,
+    threshold: Annotated[
+        float, typer.Option(help="Values that occur in this part of the clustered architectures, or in less, leave.")
+    ] = 0.01,
+    min_cluster_size: Annotated[int, typer.Option(help="Fewest architectures that make a cluster.")] = 50,
+    min_samples: Annotated[int, typer.Option(help="Neighbours of an architecture in a dense place.")] = 10,
+    output: Annotated[
+        Path | None, typer.Option(help="Write the config with the restricted space to this file.")
+    ] = None,
+) -> None:
+    """Restrict a search space to where a finished search was dense (PopDB), for searches to come.
+
+    The space is that of the config's super-network, as the config restricts it.
+    """
+    settings = NASConfig.from_yaml(config)
+    space, searched = _spaces(settings)
+    if output is not None and output.exists():
+        raise ConfigError(f"--output: {output} exists; give another path")
+
+    from nas_compress.search.popdb import popdb as restrict
+    from nas_compress.tables import read_results
+
+    rows = read_results(results, space)
+    architectures = [a for a, values in rows if values and searched.contains(a)]
+    if not architectures:
+        raise ConfigError(f"{results} has no architecture inside search_space with a value of a known metric")
+    found = restrict(
+        searched, architectures, threshold=threshold, min_cluster_size=min_cluster_size, min_samples=min_samples
+    )
+    console.show_popdb(found, left_out=len(rows) - len(architectures))
+    if output is not None:
+        settings.search_space = {**(settings.search_space or {}), **found.restriction} or None
+        table = settings.section.results_csv_path
+        settings.section.results_csv_path = table.with_stem(f"{table.stem}-popdb")
+        settings.to_yaml(output)
+        console.say(f"config: {output}")
+
+
+def _spaces(config: NASConfig) -> tuple[SearchSpace, SearchSpace]:
+    """Return the space of a config's super-network, whole and as the config restricts it; the net is not built."""
+    from nas_compress.supernets import supernets
+
+    where, name = f"nas.{config.approach}.supernet", config.section.supernet
+    if name is None:
+        raise ConfigError(f"{where}: is not set; known: {', '.join(supernets)}")
+    space = _space(where, name)
+    try:
+        return space, space.restrict(config.search_space or {})
+    except ConfigError as error:
+        raise ConfigError(f"nas.search.search_space: {error}") from None
+
+
+def _space(where: str, supernet: str) -> SearchSpace:
+    """Return the space of a super-network, which is not built."""
+    from nas_compress.supernets import supernets
+
+    make = supernets.entry(supernet).info.get("space")
+    if make is None:
+        raise ConfigError(f"{where}: {supernet!r} is registered without its space; call the function from Python")
+    space: SearchSpace = make()
+    return space
+
+
+@app.command()
+def analyse_predictors(
+    results: Annotated[Path, typer.Argument(metavar="RESULTS", help="Archive (.jsonl) or table of measured results.")],
+    supernet: Annotated[str, typer.Option(help="The super-network whose architectures these are.")],
+    metric: Annotated[list[str] | None, typer.Option(help="What to predict; all that was measured.")] = None,
+    predictor: Annotated[list[str] | None, typer.Option(help="A predictor's name; gp, ridge and svr.")] = None,
+    sizes: Annotated[str | None, typer.Option(help="Numbers of architectures to fit to, such as 50,100,200.")] = None,
+    trials: Annotated[int, typer.Option(min=1, help="Splits into training and test rows.")] = 10,
+    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Seed of the splits.")] = 42,
+    output: Annotated[Path | None, typer.Option(help="Write the figures as a table (.csv).")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Write the curves as an image (.png, .pdf, .svg).")] = None,
+) -> None:
+    """Score predictors on measured results: error and rank correlation against the number of architectures."""
+    if plot is not None:
+        _check_plot(plot)
+
+    from nas_compress import analysis
+    from nas_compress.tables import read_results
+
+    counts, names = analysis.parse_sizes(sizes) if sizes else None, predictor or analysis.PREDICTORS
+    space = _space("--supernet", supernet)
+    rows = read_results(results, space)
+    with console.analysis_progress() as progress:
+        found = analysis.analyse_metrics(
+            space, rows, metric, names, counts, trials=trials, seed=seed, progress=progress
+        )
+    for each in found:
+        console.show_predictor_analysis(each)
+    if output is not None:
+        analysis.write_tables(found, output)
+        console.say(f"table: {output}")
+    if plot is not None:
+        analysis.plot_analyses(found, plot)
+        console.say(f"plot: {plot}")
 
 
 @app.command()

@@ -5,20 +5,32 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self, get_args
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, PrivateAttr, ValidationError, model_validator
 
-from nas_compress import checks
+from nas_compress import checks, search_checks
+from nas_compress.approaches import (
+    APPROACHES,
+    PREDICTING,
+    Approach,
+    BasicConfig,
+    CommonOptions,
+    ConcurrentConfig,
+    DynasConfig,
+    EvolutionaryConfig,
+    FullConfig,
+    Metrics,
+    RandomConfig,
+    SearchOptions,
+    SupernetSearch,
+)
+from nas_compress.basic import ALGORITHMS, basic_problems
 from nas_compress.documents import read_document, resolve_template, write_document
 from nas_compress.errors import ConfigError, suggest
-from nas_compress.objectives.config import LatencyConfig
 from nas_compress.settings import (
     Count,
-    FilePath,
-    Fraction,
     Location,
-    Natural,
     Problem,
     Seed,
     Settings,
@@ -28,82 +40,15 @@ from nas_compress.settings import (
     show,
 )
 
+__all__ = ["APPROACHES", "Approach", "NASConfig", "SearchConfig", "SearchOptions", "SupernetSearch"]
+
 log = logging.getLogger(__name__)
 
-Approach = Literal["dynas", "evolutionary", "random"]
-Metrics = Annotated[list[str], Field(min_length=1)]
-APPROACHES: tuple[str, ...] = get_args(Approach)
 _INC_SECTIONS = ("version", "model", "device", "quantization", "tuning", "train", "evaluation")
 """Top-level sections of INC's files that are not about the search."""
 
-
-class SearchOptions(Settings):
-    """What a search measures, and how much: shared by the approaches' sections and by the recipe's `nas` step."""
-
-    metrics: Metrics = Field(
-        default_factory=lambda: ["acc", "macs"],
-        description="Objectives, in order: names of `nas-compress list objectives`, also INC's spellings.",
-    )
-    population: Annotated[Count, Field(le=100_000)] = Field(
-        50, description="Architectures per generation; at most `num_evals`."
-    )
-    num_evals: Count = Field(250, description="Architectures to evaluate in all, repeats not counted.")
-    batch_size: Count = Field(1, description="Batch size at which latency is measured.")
-    eval_batch_size: Count = Field(64, description="Batch size for validation; no effect on the result.")
-    test_fraction: Fraction = Field(1.0, description="Part of the search-validation images to use, 0 to 1.")
-    calibration_images: Count = Field(2000, description="Training images for BN recalibration, at most.")
-    latency: LatencyConfig = Field(default_factory=LatencyConfig, description="How latency is measured.")
-    warm_start: FilePath | None = Field(
-        None, description="Results of an earlier search (ours, INC's or DyNAS-T's CSV): its front is evaluated first."
-    )
-
-    def strategy_options(self) -> dict[str, Any]:
-        """Return the options of the strategy that this approach has beyond those of all strategies."""
-        return {}
-
-
-class SupernetSearch(SearchOptions):
-    """A search in a super-network: shared by all approaches."""
-
-    supernet: str | None = Field(None, description="The super-network: a name of `nas-compress list supernets`.")
-    supernet_ckpt_path: FilePath | None = Field(
-        None, description="Trained weights: `.safetensors`, or a published `.pth` / `.pt` of the same net."
-    )
-    dataset: str | None = Field(
-        None, description="A name of `nas-compress list data`; null for the one the super-network is meant for."
-    )
-    dataset_path: FilePath | None = Field(None, description="Folder of the dataset, where it has files.")
-    results_csv_path: FilePath = Field(
-        Path("search_results.csv"), description="Results table; the archive that a search resumes from lies beside it."
-    )
-    num_workers: Natural = Field(0, description="Accepted for INC's files; no effect.")
-    distributed: bool = Field(False, description="Accepted for INC's files; only false.")
-
-
-class DynasConfig(SupernetSearch):
-    """DyNAS: measure a population, fit predictors, search on the predictions, measure the best unseen, and again."""
-
-    where: ClassVar[Location] = ("nas", "dynas")
-
-    predictor: str = Field(
-        "gp", description="Predictor of measured objectives: a name of `nas-compress list predictors`."
-    )
-
-    def strategy_options(self) -> dict[str, Any]:
-        """Return the predictor; see the base class."""
-        return {"predictor": self.predictor}
-
-
-class EvolutionaryConfig(SupernetSearch):
-    """An evolutionary algorithm that measures every candidate."""
-
-    where: ClassVar[Location] = ("nas", "evolutionary")
-
-
-class RandomConfig(SupernetSearch):
-    """Random search: the baseline."""
-
-    where: ClassVar[Location] = ("nas", "random")
+Choices = dict[str, list[bool | int | float | str]]
+"""Values by name."""
 
 
 class SearchConfig(Settings):
@@ -112,26 +57,29 @@ class SearchConfig(Settings):
     where: ClassVar[Location] = ("nas", "search")
 
     search_algorithm: str | None = Field(
-        None, description="Algorithm: `nsga2` with `dynas` (on the predictions) and `evolutionary`; null = the default."
+        None,
+        description="Algorithm, a name of `nas-compress list strategies`: with `evolutionary` it measures every "
+        "candidate, with `dynas`, `concurrent` and `full` on the predictions; null = the approach's default.",
     )
     seed: Seed = Field(42, description="Seed of every random choice of the search.")
     metrics: Metrics | None = Field(None, description="`metrics` of the approach's section, where that has none.")
-    search_space: dict[str, list[int | float]] | None = Field(
-        None, description="Restriction of the super-network's space: legal values per elastic dimension or gene."
+    search_space: Choices | None = Field(
+        None,
+        description="Restriction of the super-network's space: legal values per elastic dimension or gene. With "
+        "`basic`, the whole space: values by name.",
     )
     higher_is_better: list[bool] | None = Field(
-        None, description="Accepted for INC's files; must agree with the directions of the metrics."
+        None,
+        description="Directions of the metrics of `basic`; else accepted for INC's files, and must agree with the "
+        "metrics' own.",
     )
-    max_trials: Count | None = Field(None, description="Accepted for INC's files; no effect (see `num_evals`).")
+    max_trials: Count | None = Field(
+        None, description="Architectures to evaluate with `basic`, null = 3; else without effect (see `num_evals`)."
+    )
 
 
-def _known_approach(value: object) -> object:
-    if value in (None, "basic"):
-        raise ValueError(
-            f"{show(value)} stands for INC's basic search over a model builder, which is not available; "
-            f"allowed: {', '.join(APPROACHES)}"
-        )
-    return value
+def _inc_default(value: object) -> object:
+    return "basic" if value is None else value
 
 
 class NASConfig(Settings):
@@ -140,15 +88,16 @@ class NASConfig(Settings):
     Sections are attributes (`config.dynas.population = 50`); wrong names and values raise at once.
 
     Args:
-        approach: `"dynas"`, `"evolutionary"` or `"random"`.
-        search_space: Restriction of the super-network's space, legal values per elastic dimension (`{"ks": [3, 5]}`).
+        approach: `"dynas"`, `"concurrent"`, `"full"`, `"evolutionary"`, `"random"`, or `"basic"`, for which INC's None
+            stands as well.
+        search_space: Restriction of the super-network's space, legal values per elastic dimension (`{"ks": [3, 5]}`);
+            with `"basic"`, the whole space.
         search_algorithm: Algorithm of the approach; None for its default.
         metrics: Objectives of the approach.
-        higher_is_better: For INC's sake; must agree with the directions of the metrics.
-        max_trials: For INC's sake; no effect.
+        higher_is_better: Directions of the metrics of `"basic"`; must agree with those of registered metrics else.
+        max_trials: Architectures to evaluate with `"basic"`; else without effect.
         seed: Seed of every random choice; 42 by default.
-        **sections: `dynas`, `evolutionary`, `random`: mappings or section objects; `search` in place of the arguments
-            above.
+        **sections: A mapping or a section object by the approach's name; `search` in place of the arguments above.
 
     Raises:
         ConfigError: A key or a value is wrong; the message names it and what is allowed.
@@ -156,19 +105,26 @@ class NASConfig(Settings):
 
     where: ClassVar[Location] = ("nas",)
 
-    approach: Annotated[Approach, BeforeValidator(_known_approach)] = Field("dynas", description="How to search.")
+    approach: Annotated[Literal[Approach, "basic"], BeforeValidator(_inc_default)] = Field(
+        "dynas", description="How to search; null, as in INC's files, is `basic`."
+    )
     search: SearchConfig = Field(default_factory=SearchConfig, description="Settings of all approaches.")
     dynas: DynasConfig = Field(default_factory=DynasConfig, description="Settings of `approach: dynas`.")
+    concurrent: ConcurrentConfig = Field(
+        default_factory=ConcurrentConfig, description="Settings of `approach: concurrent`."
+    )
+    full: FullConfig = Field(default_factory=FullConfig, description="Settings of `approach: full`.")
     evolutionary: EvolutionaryConfig = Field(
         default_factory=EvolutionaryConfig, description="Settings of `approach: evolutionary`."
     )
     random: RandomConfig = Field(default_factory=RandomConfig, description="Settings of `approach: random`.")
+    basic: BasicConfig = Field(default_factory=BasicConfig, description="Settings of `approach: basic`.")
 
     _source: Source | None = PrivateAttr(None)
 
     def __init__(
         self,
-        approach: str = "dynas",
+        approach: str | None = "dynas",
         search_space: Mapping[str, Any] | None = None,
         search_algorithm: str | None = None,
         metrics: list[str] | None = None,
@@ -195,7 +151,7 @@ class NASConfig(Settings):
     @classmethod
     def _one_list_of_metrics(cls, data: Any) -> Any:
         """Refuse a file that gives the metrics twice, and differently."""
-        name = data.get("approach", "dynas") if isinstance(data, dict) else None
+        name = _inc_default(data.get("approach", "dynas")) if isinstance(data, dict) else None
         given = [data.get(key) for key in ("search", name)] if isinstance(name, str) else []
         lists = [s["metrics"] for s in given if isinstance(s, dict) and s.get("metrics") is not None]
         if len(lists) == 2 and lists[0] != lists[1]:
@@ -205,8 +161,8 @@ class NASConfig(Settings):
     @model_validator(mode="after")
     def _place_metrics(self) -> Self:
         """Let `search.metrics` stand in for those of the approach's section, where that has none of its own."""
-        if self.search.metrics is not None and "metrics" not in self.section.model_fields_set:
-            self.section.metrics = list(self.search.metrics)
+        if self.search.metrics is not None and "metrics" not in self._common.model_fields_set:
+            self._common.metrics = list(self.search.metrics)
         return self
 
     def __eq__(self, other: object) -> bool:
@@ -225,7 +181,7 @@ class NASConfig(Settings):
         nas = {k: v for k, v in data["nas"].items() if v is not None or k == "approach"}
         config = cls.parse(nas, ("nas",), source)
         config._source = source
-        if config.search.max_trials is not None:
+        if config.search.max_trials is not None and config.approach != "basic":
             log.warning("%s: max_trials has no effect; num_evals sets the budget", source.path)
         return config
 
@@ -243,7 +199,9 @@ class NASConfig(Settings):
             "approach": self.approach,
             "search": self.search.model_dump(mode="json", warnings=False, exclude_none=True),
         }
-        for name in APPROACHES:
+        if data["search"].get("metrics") != self.metrics:  # the section's, set later, count
+            data["search"].pop("metrics", None)
+        for name in (*APPROACHES, "basic"):
             if name == self.approach:
                 data[name] = getattr(self, name).model_dump(mode="json", warnings=False)
             elif rest := getattr(self, name).model_dump(mode="json", warnings=False, exclude_defaults=True):
@@ -267,8 +225,19 @@ class NASConfig(Settings):
 
     @property
     def section(self) -> SupernetSearch:
-        """The section of the chosen approach."""
-        section: SupernetSearch = getattr(self, self.approach)
+        """The section of the chosen approach.
+
+        Raises:
+            ConfigError: That is `basic`, whose section has none of a super-network's settings.
+        """
+        section = self._common
+        if not isinstance(section, SupernetSearch):
+            raise ConfigError("nas.approach: 'basic' has no super-network; its settings are nas.search and nas.basic")
+        return section
+
+    @property
+    def _common(self) -> CommonOptions:
+        section: CommonOptions = getattr(self, self.approach)
         return section
 
     @property
@@ -276,7 +245,17 @@ class NASConfig(Settings):
         """The name of the search strategy that the approach and the algorithm stand for."""
         if self.approach == "evolutionary":
             return self.search.search_algorithm or "nsga2"
+        if self.approach == "basic":
+            return self.search.search_algorithm or ALGORITHMS[0]
         return self.approach
+
+    def strategy_options(self) -> dict[str, Any]:
+        """Return what the strategy takes besides the seed and the population, as plain data."""
+        section = self._common
+        options = section.strategy_options() if isinstance(section, SupernetSearch) else {}
+        if self.approach in PREDICTING and self.search.search_algorithm is not None:
+            options["algorithm"] = self.search.search_algorithm
+        return options
 
     @property
     def search_algorithm(self) -> str | None:
@@ -297,22 +276,22 @@ class NASConfig(Settings):
         self.search.seed = value
 
     @property
-    def search_space(self) -> dict[str, list[int | float]] | None:
+    def search_space(self) -> Choices | None:
         """`search.search_space`."""
         return self.search.search_space
 
     @search_space.setter
-    def search_space(self, value: dict[str, list[int | float]] | None) -> None:
+    def search_space(self, value: Choices | None) -> None:
         self.search.search_space = value
 
     @property
     def metrics(self) -> list[str]:
         """The metrics of the chosen approach's section."""
-        return self.section.metrics
+        return self._common.metrics
 
     @metrics.setter
     def metrics(self, value: list[str]) -> None:
-        self.section.metrics = value
+        self._common.metrics = value
 
     @property
     def higher_is_better(self) -> list[bool] | None:
@@ -332,7 +311,7 @@ class NASConfig(Settings):
     def max_trials(self, value: int | None) -> None:
         self.search.max_trials = value
 
-    def check(self, *, own_supernet: bool = False, own_data: bool = False) -> None:
+    def check(self, *, own_supernet: bool = False, own_data: bool = False, own_strategy: bool = False) -> None:
         """Check what no single field shows: names, files, metrics and numbers that must fit together.
 
         Takes well under a second and imports no deep-learning library, so it comes before any work.
@@ -340,33 +319,40 @@ class NASConfig(Settings):
         Args:
             own_supernet: A super-network is given as an object; its name and weights here are not looked at.
             own_data: Data are given as an object; their name and path here are not looked at.
+            own_strategy: A strategy is given as an object; the algorithm and its options here are not looked at.
 
         Raises:
             ConfigError: Everything that is wrong, one problem a line.
         """
-        problems = list(self._problems(own_supernet, own_data))
+        problems = list(self._problems(own_supernet, own_data, own_strategy))
         if problems:
             raise config_error(problems, self._source)
 
-    def _problems(self, own_supernet: bool, own_data: bool) -> Iterator[Problem]:
+    def _problems(self, own_supernet: bool, own_data: bool, own_strategy: bool) -> Iterator[Problem]:
         here: Location = ("nas", self.approach)
+        search: Location = ("nas", "search")
         try:  # lists may have been changed in place, which assignment does not see
             type(self).model_validate(self.to_dict())
         except ValidationError as error:
             yield from problems_of(error, type(self), ("nas",))
             return
-        yield from checks.strategy_problems(self.approach, self.search.search_algorithm, ("nas", "search"))
-        yield from checks.search_problems(self.section, self.approach, here)
-        yield from checks.direction_problems(self.metrics, self.higher_is_better, ("nas", "search"))
-        yield from checks.results_problems(self.section, here)
+        if self.approach == "basic":
+            yield from basic_problems(self, own_strategy=own_strategy)
+            return
+        section = self.section
+        if not own_strategy:
+            yield from search_checks.strategy_problems(section, self.approach, self.search_algorithm, here, search)
+        yield from search_checks.search_problems(section, self.approach, here)
+        yield from checks.direction_problems(self.metrics, self.higher_is_better, search)
+        yield from checks.results_problems(section, here)
+        needed = checks.needs_images(section.measured)
         if not own_supernet:
-            yield from checks.supernet_problems(self.section.supernet, self.metrics, here)
-            location = ("nas", "search", "search_space")
-            yield from checks.space_problems(self.section.supernet, self.search_space, location)
-            yield from checks.weights_problems(self.section, here, needed=checks.needs_images(self.metrics))
+            yield from checks.supernet_problems(section.supernet, section.measured, here)
+            yield from checks.space_problems(section.supernet, self.search_space, (*search, "search_space"))
+            yield from search_checks.warm_start_problems(section, section.supernet, self.search_space, here)
+            yield from checks.weights_problems(section, here, needed=needed)
         if not own_data:
-            needed = checks.needs_images(self.metrics)
-            yield from checks.dataset_problems(self.section, here, needed=needed, own_supernet=own_supernet)
+            yield from checks.dataset_problems(section, here, needed=needed, own_supernet=own_supernet)
 
 
 def _check_top_level(data: Mapping[str, Any], source: Source) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.logging import RichHandler
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     Progress,
@@ -22,10 +24,12 @@ from rich.progress import (
 from rich.table import Table
 
 if TYPE_CHECKING:
+    from nas_compress.analysis import PredictorAnalysis
     from nas_compress.objectives.base import Measurement, Objective
     from nas_compress.pipeline import CompressionResult, StepProgress
     from nas_compress.result import SearchResult
     from nas_compress.search import Trial
+    from nas_compress.search.popdb import PopDB
     from nas_compress.study import StudyProgress
 
 PIPED_WIDTH = 160
@@ -72,7 +76,7 @@ def show_names(title: str, names: Mapping[str, str]) -> None:
 def search_progress() -> Iterator[Callable[[StudyProgress], None]]:
     """Show how far a search is; yields the callback to give to it."""
     with _progress() as update:
-        yield lambda p: update("search", p.done, p.total, f"{p.done} of {p.total} architectures")
+        yield lambda p: update("search", p.done, p.total, p.note)
 
 
 @contextmanager
@@ -80,6 +84,13 @@ def recipe_progress() -> Iterator[Callable[[StepProgress], None]]:
     """Show how far each step of a recipe is; yields the callback to give to the pipeline."""
     with _progress() as update:
         yield lambda p: update(p.step, p.done, p.total, p.note)
+
+
+@contextmanager
+def analysis_progress() -> Iterator[Callable[[int, int, str], None]]:
+    """Show how far an analysis of predictors is; yields the callback to give to it."""
+    with _progress() as update:
+        yield lambda done, total, note: update("predictors", done, total, note)
 
 
 Update = Callable[[str, float, float, str], None]
@@ -144,8 +155,8 @@ def show_front(result: SearchResult) -> None:
     table = Table(
         title=title + (f" ({failed} failed)" if failed else ""), title_justify="left", title_style="bold", expand=True
     )
-    rows = [[_value(trial, o.name) for o in result.objectives] for trial in front]
-    for column, objective in enumerate(result.objectives):
+    rows = [[_value(trial, o.name) for o in result.metrics] for trial in front]
+    for column, objective in enumerate(result.metrics):
         width = max(len(text) for text in (objective.label, *(row[column] for row in rows)))
         table.add_column(objective.label, justify="right", no_wrap=True, min_width=width)
     table.add_column("architecture", overflow="ellipsis", no_wrap=True, ratio=1)
@@ -154,6 +165,21 @@ def show_front(result: SearchResult) -> None:
     _out.print(table)
     for line in objective_conditions(result.provenance.get("contexts", {})):
         say(line)
+
+
+def show_search(result: SearchResult) -> None:
+    """Print why a search ended, what it came to, which limits it kept, and how well its predictors do."""
+    if stopped := result.provenance.get("stopped"):
+        say(f"ended after {len(result)} evaluations: {stopped['reason']}")
+    if result.constraints:
+        limits = ", ".join(map(str, result.constraints))
+        say(f"limits ({limits}): kept by {len(result.feasible)} of {len(result)} architectures")
+    volumes = result.hypervolumes()
+    if result.reference_point is not None:
+        say(f"hypervolume {volumes[-1]:.4g} of 1; {result.hypervolume_conditions()}")
+    for metric, scores in result.provenance.get("strategy", {}).get("predictors", {}).items():
+        figures = f"Kendall tau {scores['kendall_tau']:.3f}, mean error {scores['mape']:.3g} %"
+        say(f"predictor of {metric} ({scores['predictor']}), cross-validated on {scores['measurements']}: {figures}")
 
 
 def show_measurements(rows: Sequence[tuple[Objective, Measurement]]) -> None:
@@ -195,3 +221,58 @@ def show_compression(result: CompressionResult) -> None:
         for line in artefact_conditions(result.artefacts):
             say(line)
     say(f"everything: {result.folder}")
+
+
+def show_popdb(found: PopDB, left_out: int = 0) -> None:
+    """Print what a restriction took from each dimension of a space, and what is left of its size.
+
+    Args:
+        found: The restriction.
+        left_out: Number of rows of the results that could not be used.
+    """
+    clustered = found.architectures - found.noise
+    parts = [f"{found.architectures:,} distinct architectures", f"{clustered:,} of them in {found.clusters} clusters"]
+    if left_out:
+        parts.append(f"{left_out:,} rows failed or are outside search_space")
+    say("; ".join(parts))
+    table = Table(box=None, pad_edge=False)
+    for header in ("dimension", "genes", "lost values", "which"):
+        table.add_column(header, justify="right" if header in ("genes", "lost values") else "left")
+    for dimension in found.space.dimensions:
+        lost = found.dropped_by_dimension[dimension.name]
+        texts = (f"{gene}: {', '.join(map(str, values))}" for gene, values in lost.items())
+        table.add_row(dimension.name, str(dimension.slots), str(len(lost)), escape("; ".join(texts)))
+    _out.print(table)
+    if found.unreachable:
+        say(f"never used in the restricted space: {', '.join(found.unreachable)}")
+    say(f"size of the space: {_size(found.size_before)} sub-networks before, {_size(found.size_after)} after")
+
+
+def _size(count: int) -> str:
+    return f"{count:,}" if count < 1e6 else f"{count:.2e}"
+
+
+def show_predictor_analysis(analysis: PredictorAnalysis) -> None:
+    """Print error and rank correlation of each predictor against the number of architectures fitted to."""
+    found = analysis.table()
+    sizes = list(dict.fromkeys(found["size"]))
+    say(
+        f"{analysis.metric}: {analysis.architectures:,} architectures, {analysis.test_size} of them to test on; mean ± "
+        f"standard deviation of {found['trials'].iloc[0]} trials"
+    )
+    for score, label in (("mape", "MAPE (%)"), ("kendall_tau", "Kendall tau")):
+        table = Table(box=None, pad_edge=False)
+        table.add_column(label)
+        for size in sizes:
+            table.add_column(f"{size} rows", justify="right", no_wrap=True)
+        for name, part in found.groupby("predictor", sort=False):
+            cells = zip(part[f"{score}_mean"], part[f"{score}_std"], strict=True)
+            table.add_row(str(name), *(_mean_and_std(mean, std) for mean, std in cells))
+        _out.print(table)
+    _out.print()
+
+
+def _mean_and_std(mean: float, std: float) -> str:
+    if not math.isfinite(mean):
+        return "-" if math.isnan(mean) else "infinite"
+    return f"{mean:.3f}" if math.isnan(std) else f"{mean:.3f} ± {std:.3f}"

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from nas_compress.errors import ConfigError
 
 _OPERATORS = {"<=": operator.le, ">=": operator.ge, "<": operator.lt, ">": operator.gt}
-_MULTIPLES = {"": 1.0, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9}
+MULTIPLES = {"": 1.0, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9}
+"""What a letter after a number stands for."""
+
 _CONSTRAINT = re.compile(r"(<=|>=|<|>)\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*(.*)", re.DOTALL)
 _RELATIVE = re.compile(r"[x*×]\s*largest")
 
@@ -57,6 +59,17 @@ class Constraint:
         return f"{self.name} {self.op} {self.bound:.10g} {tail}".rstrip()
 
 
+def keeps(constraints: Iterable[Constraint], values: Mapping[str, float], largest: Mapping[str, float]) -> bool:
+    """Return whether values by metric keep all limits; a limit relative to an unknown value counts as met.
+
+    Args:
+        constraints: The limits.
+        values: Values by metric, those of all limits among them.
+        largest: The values of the largest architecture, as far as they are known.
+    """
+    return all(c.met(values[c.name], largest) for c in constraints if not c.relative or c.name in largest)
+
+
 def parse_constraint(text: str, *, name: str, unit: str) -> Constraint:
     """Read a constraint on an objective.
 
@@ -79,9 +92,22 @@ def parse_constraint(text: str, *, name: str, unit: str) -> Constraint:
     op, number, tail = match.group(1), float(match.group(2)), match.group(3).strip()
     if _RELATIVE.fullmatch(tail):
         return Constraint(name, op, number, relative=True, unit=unit)
-    if not unit and tail in _MULTIPLES:
-        return Constraint(name, op, number * _MULTIPLES[tail])
+    if not unit and tail in MULTIPLES:
+        return Constraint(name, op, number * MULTIPLES[tail])
     if tail not in ("", unit):
         allowed = f"{unit!r}" if unit else "no unit, or k, M, G"
         raise ConfigError(f"constraint on {name}: unit {tail!r} in {text!r} is not that of {name}; want {allowed}")
     return Constraint(name, op, number, unit=unit)
+
+
+Limit = str | list[str] | tuple[str, ...]
+"""One limit on a metric, or several that must all be met."""
+
+
+def limit_texts(constraints: Mapping[str, Limit]) -> list[tuple[str, str]]:
+    """Return every single limit as a metric and a text."""
+    return [
+        (name, text)
+        for name, given in constraints.items()
+        for text in (given if isinstance(given, (list, tuple)) else [given])
+    ]

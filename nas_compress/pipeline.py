@@ -183,7 +183,7 @@ class _Run:
             temporary.write_text(self._record.model_dump_json(indent=1) + "\n", encoding="utf-8")
 
 
-_EXTENDABLE = ("num_evals",)
+_EXTENDABLE = ("num_evals", "patience", "min_gain", "time_budget", "reference_point")
 """Options that say how much to do, not what: work goes on where they alone are changed."""
 
 

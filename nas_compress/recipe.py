@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
-    BeforeValidator,
     Field,
     PrivateAttr,
     SerializerFunctionWrapHandler,
@@ -17,8 +16,18 @@ from pydantic import (
     model_validator,
 )
 
-from nas_compress import checks
-from nas_compress.config import Approach, NASConfig, SearchOptions
+from nas_compress import checks, search_checks
+from nas_compress.approaches import (
+    Approach,
+    ConcurrentOptions,
+    Constraints,
+    DynasOptions,
+    EvolutionaryOptions,
+    FullOptions,
+    SearchOptions,
+    approaches_with,
+)
+from nas_compress.config import NASConfig
 from nas_compress.documents import read_document, resolve_template, write_document
 from nas_compress.errors import ConfigError, suggest
 from nas_compress.objectives.config import TimingConfig
@@ -32,7 +41,6 @@ from nas_compress.settings import (
     Source,
     config_error,
     problems_of,
-    show,
 )
 from nas_compress.training.config import FinetuneOptions, SupernetTrainOptions
 
@@ -43,27 +51,31 @@ class TrainSupernetStep(SupernetTrainOptions):
     where: ClassVar[Location] = ("train_supernet",)
 
 
-class NasStep(SearchOptions):
-    """Search the super-network."""
+class NasStep(ConcurrentOptions, FullOptions, DynasOptions, EvolutionaryOptions):
+    """Search the super-network; the options of the approaches stand side by side, those of others are refused."""
 
     where: ClassVar[Location] = ("nas",)
 
     approach: Approach = Field("dynas", description="How to search.")
     search_algorithm: str | None = Field(None, description="Algorithm; null for the approach's default.")
-    predictor: str = Field("gp", description="Predictor of measured objectives (approach `dynas`).")
     search_space: dict[str, list[int | float]] | None = Field(
         None, description="Restriction of the super-network's space: legal values per elastic dimension or gene."
     )
 
-    def strategy_options(self) -> dict[str, Any]:
-        """Return the predictor where the approach has one; see the base class."""
-        return {"predictor": self.predictor} if self.approach == "dynas" else {}
+    @model_serializer(mode="wrap")
+    def _without_idle_options(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what other approaches have and what stands at the approach's default, so that it reads back."""
+        idle = {n for n in self._of_approaches() if n not in self.model_fields_set}
+        return {name: value for name, value in serialize(self).items() if name not in idle}
 
+    def _of_approaches(self) -> list[str]:
+        """Return the options that not all approaches have."""
+        return [n for n in type(self).model_fields if approaches_with(n) and n not in SearchOptions.model_fields]
 
-def _limit(value: object) -> object:
-    if isinstance(value, (int, float)):
-        raise ValueError(f"{show(value)} is not a limit; write '<= {value}' or '>= {value}'")
-    return value
+    def section(self) -> dict[str, Any]:
+        """Return the options of the approach's section, as far as they are set."""
+        fields = [n for n in type(self).model_fields if self.approach in approaches_with(n)]
+        return {n: getattr(self, n) for n in fields if n in SearchOptions.model_fields or n in self.model_fields_set}
 
 
 class SelectStep(Settings):
@@ -71,8 +83,8 @@ class SelectStep(Settings):
 
     where: ClassVar[Location] = ("select",)
 
-    constraints: dict[str, Annotated[str, BeforeValidator(_limit)]] = Field(
-        default_factory=dict, description="Limits per metric: `<= 2 ms`, `>= 97 %`, `<= 0.4 x largest`."
+    constraints: Constraints = Field(
+        default_factory=dict, description="Limits per metric: `<= 2 ms`, `>= 97 %`, `<= 0.4 x largest`, or a list."
     )
     maximize: str | None = Field(None, description="The metric to maximize; `acc` where neither is given.")
     minimize: str | None = Field(None, description="The metric to minimize, instead of `maximize`.")
@@ -296,11 +308,10 @@ class Recipe(Settings):
         options = self.step("nas")
         if not isinstance(options, NasStep):
             raise ConfigError("the recipe has no 'nas' step")
-        section: dict[str, Any] = {name: getattr(options, name) for name in SearchOptions.model_fields}
+        section = options.section()
         for name in ("supernet", "supernet_ckpt_path", "dataset", "dataset_path"):
             section[name] = getattr(self, name)
         section["results_csv_path"] = results_csv_path
-        section |= options.strategy_options()
         search = {
             "search_algorithm": options.search_algorithm,
             "search_space": options.search_space,
@@ -332,8 +343,11 @@ class Recipe(Settings):
         yield from self._shared_problems()
 
     def _shared_problems(self) -> Iterator[Problem]:
+        if problems := list(checks.network_problems(self.supernet, ())):
+            yield from problems
+            return
         nas = self.step("nas")
-        yield from checks.supernet_problems(self.supernet, nas.metrics if isinstance(nas, NasStep) else [], ())
+        yield from checks.supernet_problems(self.supernet, nas.measured if isinstance(nas, NasStep) else [], ())
         yield from checks.dataset_problems(self, ())
         yield from checks.results_path_problems(self.folder / "report.json", ("output",))
         if self.step("train_supernet") is not None:
@@ -344,12 +358,14 @@ class Recipe(Settings):
 
     def _step_problems(self, options: StepOptions, here: Location) -> Iterator[Problem]:
         if isinstance(options, NasStep):
-            yield from checks.strategy_problems(options.approach, options.search_algorithm, here)
-            yield from checks.search_problems(options, options.approach, here)
+            yield from search_checks.option_problems(options, options.approach, here)
+            yield from search_checks.strategy_problems(options, options.approach, options.search_algorithm, here, here)
+            yield from search_checks.search_problems(options, options.approach, here)
             yield from checks.space_problems(self.supernet, options.search_space, (*here, "search_space"))
+            yield from search_checks.warm_start_problems(options, self.supernet, options.search_space, here)
         elif isinstance(options, SelectStep):
             nas = self.step("nas")
-            yield from checks.select_problems(options, nas.metrics if isinstance(nas, NasStep) else None, here)
+            yield from checks.select_problems(options, nas.measured if isinstance(nas, NasStep) else None, here)
         elif isinstance(options, BenchmarkStep):
             yield from checks.timing_problems(options.latency, (*here, "latency"))
         elif isinstance(options, QuantizeStep):

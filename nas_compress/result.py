@@ -5,22 +5,22 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nas_compress.constraints import Constraint, parse_constraint
+from nas_compress.constraints import Constraint, Limit, keeps, limit_texts, parse_constraint
 from nas_compress.errors import ConfigError, InfeasibleError, UnknownNameError
 from nas_compress.objectives import Direction, Objective
 from nas_compress.objectives import objectives as registry
 from nas_compress.search import pareto
-from nas_compress.search.base import Trial
+from nas_compress.search.trial import Trial
+from nas_compress.search.volume import VolumeCurve
 from nas_compress.space import Architecture
 
 if TYPE_CHECKING:
     import pandas as pd
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 
@@ -41,8 +41,10 @@ class ObjectiveInfo:
     column: str = ""
 
     @classmethod
-    def of(cls, objective: Objective) -> Self:
+    def of(cls, objective: Objective | ObjectiveInfo) -> ObjectiveInfo:
         """Return the description of an objective."""
+        if isinstance(objective, ObjectiveInfo):
+            return objective
         return cls(objective.name, objective.direction, objective.unit, objective.column)
 
     @property
@@ -60,9 +62,14 @@ class SearchResult:
 
     Args:
         trials: All trials, failed ones included.
-        objectives: What was measured.
+        objectives: What was optimised.
+        limited: What was measured for the sake of a limit alone.
+        constraints: The limits of the search: the front, the hypervolume and `best` keep to them.
+        reference: Reference point of the hypervolume, a value per objective in natural units; by default it is a tenth
+            of each objective's range worse than the worst of the first 20 successful trials.
         provenance: What the search was and what its values were measured on, as plain data.
-        largest: The largest architecture of the space, which relative constraints refer to.
+        largest: The largest architecture of the space, which relative limits refer to.
+        largest_values: Values of the largest architecture that are known besides those of the trials.
     """
 
     def __init__(
@@ -70,13 +77,39 @@ class SearchResult:
         trials: Sequence[Trial],
         objectives: Sequence[Objective | ObjectiveInfo],
         *,
+        limited: Sequence[Objective | ObjectiveInfo] = (),
+        constraints: Sequence[Constraint] = (),
+        reference: Mapping[str, float] | None = None,
         provenance: Mapping[str, Any] | None = None,
         largest: Architecture | None = None,
+        largest_values: Mapping[str, float] | None = None,
     ) -> None:
         self.trials = tuple(trials)
-        self.objectives = tuple(o if isinstance(o, ObjectiveInfo) else ObjectiveInfo.of(o) for o in objectives)
+        self.objectives = tuple(map(ObjectiveInfo.of, objectives))
+        self.limited = tuple(map(ObjectiveInfo.of, limited))
+        self.constraints = tuple(constraints)
         self.provenance = dict(provenance or {})
-        self._largest = largest
+        self._reference = None if reference is None else self._point(reference)
+        measured = next((t.values for t in self.measured if t.architecture == largest), {})
+        self._largest = {**measured, **(largest_values or {})}
+
+    @classmethod
+    def load(
+        cls, path: str | os.PathLike[str], objectives: Sequence[Objective | ObjectiveInfo] | None = None
+    ) -> SearchResult:
+        """Return the result of a search from its archive, finished or not.
+
+        Args:
+            path: The archive (`.jsonl`).
+            objectives: What was optimised; by default the registered metrics that the archive names.
+
+        Raises:
+            ArchiveError: The file is not an archive, or is damaged.
+            ConfigError: A metric of the archive is not registered, and `objectives` are not given.
+        """
+        from nas_compress.loading import load_result
+
+        return load_result(path, objectives)
 
     def __len__(self) -> int:
         return len(self.trials)
@@ -85,9 +118,25 @@ class SearchResult:
         return iter(self.trials)
 
     @property
+    def metrics(self) -> tuple[ObjectiveInfo, ...]:
+        """All that was measured: the objectives, then what limits alone are about."""
+        return (*self.objectives, *self.limited)
+
+    @property
     def measured(self) -> list[Trial]:
         """The trials that did not fail."""
         return [trial for trial in self.trials if trial.ok]
+
+    @property
+    def feasible(self) -> list[Trial]:
+        """The trials that did not fail and keep the search's limits.
+
+        A limit that is relative to the largest architecture counts as kept where that one's value is not known.
+        """
+        return [trial for trial in self.trials if self._counts(trial)]
+
+    def _counts(self, trial: Trial) -> bool:
+        return trial.ok and keeps(self.constraints, trial.values, self._largest)
 
     def _costs(self, trials: Sequence[Trial]) -> NDArray[np.float64]:
         """Return minimised values, shape (trials, objectives)."""
@@ -95,52 +144,117 @@ class SearchResult:
         return pareto.costs(values, [o.direction for o in self.objectives])
 
     def front(self) -> list[Trial]:
-        """Return the trials that no other trial dominates, the best in the first objective first.
+        """Return the trials that keep the limits and that no other such trial dominates.
 
-        Trials with equal values are all kept.
+        The best in the first objective comes first. Trials with equal values are all kept.
         """
-        trials = self.measured
+        trials = self.feasible
         costs = self._costs(trials)
         chosen = np.flatnonzero(pareto.non_dominated(costs))
         return [trials[i] for i in sorted(chosen.tolist(), key=lambda i: tuple(costs[i]))]
 
+    # -- hypervolume ---------------------------------------------------------------------------------------
+
     def hypervolume(self, ref: Mapping[str, float] | None = None) -> float:
         """Return the volume that the front dominates, in the product of the objectives' units.
 
-        Source: Zitzler and Thiele, 1998.
+        Source: Zitzler and Thiele, 1999.
 
         Args:
             ref: The reference point, a value per objective in natural units; trials beyond it add nothing. By default
-                it is worse than all trials by a tenth of each objective's range, which serves to look at one search:
-                to compare searches, give them the same point.
+                it is the search's (see the class): to compare searches, give them the same point.
 
         Raises:
             ConfigError: The reference point lacks an objective, or names another.
         """
-        if not self.measured:
+        point = self.reference_point if ref is None else self._point(ref)
+        if point is None:
             return 0.0
-        costs = self._costs(self.measured)
-        if ref is None:
-            return pareto.hypervolume(costs, pareto.reference_point(costs))
-        names = {self._objective(name).name: float(value) for name, value in ref.items()}
-        missing = [o.name for o in self.objectives if o.name not in names]
-        if missing:
-            raise ConfigError(f"the reference point lacks {', '.join(missing)}")
-        point = pareto.costs([[names[o.name] for o in self.objectives]], [o.direction for o in self.objectives])
-        return pareto.hypervolume(costs, point[0])
+        directions = [o.direction for o in self.objectives]
+        return pareto.hypervolume(
+            self._costs(self.front()), pareto.costs([point[o.name] for o in self.objectives], directions)[0]
+        )
+
+    def hypervolumes(
+        self, reference: Mapping[str, float] | None = None, ideal: Mapping[str, float] | None = None
+    ) -> NDArray[np.float64]:
+        """Return the normalised hypervolume after every trial, shape (trials,), growing from 0 towards 1.
+
+        It is the volume between the front so far and the reference point, divided by that of the box between the
+        reference point and the ideal point. Searches can be compared where both points are the same: the default
+        ideal point follows from the reference point alone.
+
+        Args:
+            reference: A value per objective in natural units; by default the search's (see the class).
+            ideal: Likewise; by default 0 for what is minimised, 100 for percentages, and else as far above the
+                reference point as that is above 0.
+
+        Raises:
+            ConfigError: A point lacks an objective or names another, or the ideal point is not better than the
+                reference point.
+        """
+        curve = self._curve(reference, ideal)
+        return np.array(curve.volumes or np.zeros(len(self.trials)))
+
+    @property
+    def reference_point(self) -> Mapping[str, float] | None:
+        """The reference point of the hypervolume in natural units; None if it is not given and no trial succeeded."""
+        return self._reference or self._curve().reference
+
+    @property
+    def ideal_point(self) -> Mapping[str, float] | None:
+        """The ideal point of the normalised hypervolume in natural units; None where there is no reference point."""
+        return self._curve().ideal
+
+    def hypervolume_conditions(self) -> str:
+        """Return the two points in words."""
+        points = (self.reference_point, self.ideal_point)
+        if points[0] is None or points[1] is None:
+            return "no reference point"
+        reference, ideal = (", ".join(f"{o.name} {o.show(p[o.name])}" for o in self.objectives) for p in points if p)
+        origin = "given" if self._reference else "from the first trials"
+        return f"reference point {reference} ({origin}); ideal point {ideal}"
+
+    def _curve(
+        self, reference: Mapping[str, float] | None = None, ideal: Mapping[str, float] | None = None
+    ) -> VolumeCurve:
+        point = self._reference if reference is None else self._point(reference)
+        best = None if ideal is None else self._point(ideal)
+        curve = VolumeCurve(self.objectives, point, best)
+        for trial in self.trials:
+            curve.add(trial.values, self._counts(trial))
+        curve.settle()
+        if best is not None and curve.reference is not None:
+            self._check_ideal(best, curve.reference)
+        return curve
+
+    def _check_ideal(self, ideal: Mapping[str, float], reference: Mapping[str, float]) -> None:
+        for o in self.objectives:
+            better = (
+                ideal[o.name] - reference[o.name] if o.direction == "maximize" else reference[o.name] - ideal[o.name]
+            )
+            if better <= 0:
+                raise ConfigError(f"the ideal point's {o.name} is not better than the reference point's")
+
+    def _point(self, values: Mapping[str, float]) -> dict[str, float]:
+        """Return a point by the objectives' own names."""
+        point = {self._objective(name).name: float(value) for name, value in values.items()}
+        if missing := [o.name for o in self.objectives if o.name not in point]:
+            raise ConfigError(f"the point {dict(values)} lacks {', '.join(missing)}")
+        return {o.name: point[o.name] for o in self.objectives}
 
     def _objective(self, name: str) -> ObjectiveInfo:
-        """Return an objective by its name or by another registered spelling of it."""
-        for objective in self.objectives:
+        """Return a metric by its name or by another registered spelling of it."""
+        for objective in self.metrics:
             if name == objective.name or (name in registry and registry.canonical(name) == objective.name):
                 return objective
-        raise UnknownNameError("objective", name, [o.name for o in self.objectives])
+        raise UnknownNameError("objective", name, [o.name for o in self.metrics])
 
     # -- selection -----------------------------------------------------------------------------------------
 
     def best(
         self,
-        constraints: Mapping[str, str] | None = None,
+        constraints: Mapping[str, Limit] | None = None,
         *,
         maximize: str | None = None,
         minimize: str | None = None,
@@ -149,26 +263,26 @@ class SearchResult:
         """Return the best trial among those that meet all constraints; ties go to the other objectives in order.
 
         Args:
-            constraints: Limits by objective: `{"latency": "<= 2 ms", "macs": "<= 0.4 x largest"}`.
-            maximize: The objective to choose by, one that is maximised.
-            minimize: The objective to choose by, one that is minimised. With neither, the first objective decides.
-            largest: Values of the largest architecture, in place of those among the trials, for relative limits.
+            constraints: Limits by metric, besides those of the search: `{"latency": "<= 2 ms"}`,
+                `{"macs": [">= 100M", "<= 0.4 x largest"]}`.
+            maximize: The metric to choose by, one that is maximised.
+            minimize: The metric to choose by, one that is minimised. With neither, the first objective decides.
+            largest: Values of the largest architecture, in place of those that are known, for relative limits.
 
         Raises:
-            ConfigError: An unknown objective, a constraint that cannot be read, or a relative one while the largest
+            ConfigError: An unknown metric, a constraint that cannot be read, or a relative one while the largest
                 architecture was not measured.
             InfeasibleError: No trial meets the constraints; the message gives the closest values.
         """
         goal = self._goal(maximize, minimize)
-        limits = [self._constraint(name, text) for name, text in (constraints or {}).items()]
-        values = self._largest_values() if largest is None else largest
-        feasible = [t for t in self.measured if all(c.met(t.values[c.name], values) for c in limits)]
-        if not feasible:
-            raise InfeasibleError(self._closest(limits, values))
-        costs = self._costs(feasible)
-        first = [o.name for o in self.objectives].index(goal.name)
-        order = [first, *(i for i in range(len(self.objectives)) if i != first)]
-        return feasible[min(range(len(feasible)), key=lambda i: tuple(costs[i, order]))]
+        limits = [self._constraint(name, text) for name, text in limit_texts(constraints or {})]
+        values = self._largest if largest is None else largest
+        pool = [t for t in self.feasible if all(c.met(t.values[c.name], values) for c in limits)]
+        if not pool:
+            raise InfeasibleError(self.closest(limits, values))
+        costs = self._costs(pool)
+        sign = -1.0 if goal.direction == "maximize" else 1.0
+        return pool[min(range(len(pool)), key=lambda i: (sign * pool[i].values[goal.name], *costs[i]))]
 
     def _goal(self, maximize: str | None, minimize: str | None) -> ObjectiveInfo:
         if maximize is not None and minimize is not None:
@@ -186,17 +300,21 @@ class SearchResult:
         objective = self._objective(name)
         return parse_constraint(text, name=objective.name, unit=objective.unit)
 
-    def _largest_values(self) -> Mapping[str, float]:
-        return next((t.values for t in self.measured if t.architecture == self._largest), {})
+    def closest(self, limits: Sequence[Constraint] = (), largest: Mapping[str, float] | None = None) -> str:
+        """Return in words, for limits that no trial meets, what comes closest to each.
 
-    def _closest(self, limits: Sequence[Constraint], largest: Mapping[str, float]) -> str:
-        """Return, for constraints that cannot be met, what comes closest to each."""
+        Args:
+            limits: Limits besides those of the search.
+            largest: Values of the largest architecture, in place of those that are known.
+        """
         if not self.measured:
             return "no architecture was measured"
+        largest = self._largest if largest is None else largest
+        limits = [c for c in (*self.constraints, *limits) if not c.relative or c.name in largest]
         texts = []
         for limit in limits:
             others = [c for c in limits if c is not limit]
-            pool = [t for t in self.measured if all(c.met(t.values[c.name], largest) for c in others)]
+            pool = [t for t in self.measured if keeps(others, t.values, largest)]
             among = " among those that meet the other constraints" if pool and others else ""
             values = [t.values[limit.name] for t in pool or self.measured]
             show = self._objective(limit.name).show
@@ -210,19 +328,23 @@ class SearchResult:
     def to_dataframe(self) -> pd.DataFrame:
         """Return one row per trial, in order.
 
-        Columns: `architecture`; one per objective, named after it, NaN for failed trials; `<objective>_spread` where
-        any is known; `front` (whether nothing dominates the trial); `error` (None, or why it failed).
+        Columns: `architecture`; one per metric, named after it, NaN for failed trials; `<metric>_spread` where any is
+        known; `feasible` (whether all limits are kept) where there are any; `front` (whether no such trial dominates
+        it); `hypervolume` (normalised, after this trial); `error` (None, or why it failed).
         """
         import pandas as pd
 
         front = {id(trial) for trial in self.front()}
-        names = [o.name for o in self.objectives]
-        table: dict[str, list[Any]] = {"architecture": [t.architecture for t in self.trials]}
+        names = [o.name for o in self.metrics]
+        table: dict[str, Any] = {"architecture": [t.architecture for t in self.trials]}
         table |= {name: [t.values.get(name, np.nan) for t in self.trials] for name in names}
         for name in names:
             if any(name in t.spreads for t in self.trials):
                 table[f"{name}_spread"] = [t.spreads.get(name, np.nan) for t in self.trials]
+        if self.constraints:
+            table["feasible"] = [self._counts(t) for t in self.trials]
         table["front"] = [id(t) in front for t in self.trials]
+        table["hypervolume"] = self.hypervolumes()
         table["error"] = [t.error for t in self.trials]
         return pd.DataFrame(table)
 
@@ -231,34 +353,23 @@ class SearchResult:
 
         Args:
             path: Where to save the figure; the suffix gives the format.
-            x: The objective on the horizontal axis; the second one by default, the order of evaluation if there is
+            x: The metric on the horizontal axis; the second objective by default, the order of evaluation if there is
                 but one.
-            y: The objective on the vertical axis; the first one by default.
+            y: The metric on the vertical axis; the first objective by default.
         """
-        from matplotlib.figure import Figure
+        from nas_compress.plots import plot_front
 
-        vertical = self.objectives[0] if y is None else self._objective(y)
-        horizontal = self._objective(x) if x is not None else next((o for o in self.objectives[1:]), None)
-        figure = Figure(figsize=(7, 5), layout="constrained")
-        axes = figure.add_subplot()
-        points = self._scatter(axes, horizontal, vertical)
-        figure.colorbar(points, ax=axes, label="evaluation")
-        axes.set_xlabel("evaluation" if horizontal is None else horizontal.label)
-        axes.set_ylabel(vertical.label)
-        axes.grid(alpha=0.3)
-        axes.legend()
-        if path is not None:
-            figure.savefig(path, dpi=150)
-        return figure
+        horizontal = self._objective(x) if x is not None else next(iter(self.objectives[1:]), None)
+        return _saved(plot_front(self, horizontal, self.objectives[0] if y is None else self._objective(y)), path)
 
-    def _scatter(self, axes: Axes, horizontal: ObjectiveInfo | None, vertical: ObjectiveInfo) -> Any:
-        number = {id(trial): i for i, trial in enumerate(self.trials, start=1)}
+    def plot_hypervolume(self, path: str | os.PathLike[str] | None = None) -> Figure:
+        """Draw the normalised hypervolume after every trial; `path` is where to save it, if anywhere."""
+        from nas_compress.plots import plot_growth
 
-        def place(trials: Sequence[Trial]) -> tuple[list[float], list[float]]:
-            xs = [number[id(t)] if horizontal is None else t.values[horizontal.name] for t in trials]
-            return xs, [t.values[vertical.name] for t in trials]
+        return _saved(plot_growth(self, self.hypervolumes().tolist()), path)
 
-        points = axes.scatter(*place(self.measured), c=[number[id(t)] for t in self.measured], s=14, label="trial")
-        style = "o-" if len(self.objectives) == 2 else "o"
-        axes.plot(*place(self.front()), style, mfc="none", color="tab:red", lw=1, label="Pareto front")
-        return points
+
+def _saved(figure: Figure, path: str | os.PathLike[str] | None) -> Figure:
+    if path is not None:
+        figure.savefig(path, dpi=150)
+    return figure

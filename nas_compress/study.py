@@ -8,16 +8,19 @@ import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from nas_compress.archive import Archive
-from nas_compress.errors import ConfigError, EvaluationError
+from nas_compress.constraints import keeps
+from nas_compress.errors import EvaluationError, InfeasibleError
 from nas_compress.objectives.base import AnalyticObjective, Objective
 from nas_compress.records import Record, differences
 from nas_compress.result import SearchResult
-from nas_compress.search.base import SearchStrategy, Trial
-from nas_compress.space import Architecture, SearchSpace
+from nas_compress.search import SearchProblem, SearchStrategy, Trial
+from nas_compress.search.volume import VolumeCurve
+from nas_compress.space import Architecture
+from nas_compress.stopping import Stop, StopRules, StopWatch
 from nas_compress.tables import ResultsCSV
 
 logger = logging.getLogger(__name__)
@@ -35,12 +38,20 @@ class StudyProgress:
         total: Trials that the search is to make.
         trial: The last one.
         measured: Whether any value of it was measured now; if not, all came from the archive.
+        hypervolume: The normalised hypervolume so far, see `SearchResult.hypervolumes`; None until it is known.
     """
 
     done: int
     total: int
     trial: Trial
     measured: bool
+    hypervolume: float | None = None
+
+    @property
+    def note(self) -> str:
+        """The same in a few words."""
+        volume = "" if self.hypervolume is None else f", hypervolume {self.hypervolume:.4g}"
+        return f"{self.done} of {self.total} architectures{volume}"
 
 
 class Study:
@@ -50,104 +61,117 @@ class Study:
     before is answered from the archive, so that the strategy asks what it asked then.
 
     Args:
-        space: The architectures.
-        objectives: What is measured of each, in this order.
+        problem: The space, what is measured, and the limits.
         strategy: Proposes the architectures; fresh, that is, never asked before.
         archive: Where measurements are kept; its owner closes it.
         build: Returns the extracted and recalibrated sub-network of a canonical architecture. It is called only for
             what is not in the archive and cannot be computed.
-        num_evals: Number of architectures to evaluate, those answered from the archive included; at least 1.
+        rules: When the search ends; trials answered from the archive count.
+        reference: Reference point of the hypervolume, a value per objective; see `SearchResult`.
         csv_path: Where to write a readable table of the trials, if anywhere.
         context: What every value that depends on weights depends on besides its objective's own context: supernet,
             checkpoint.
         on_trial: Called after every trial.
-
-    Raises:
-        ConfigError: There is no objective, two have one name, or `num_evals` is below 1.
     """
 
     def __init__(
         self,
-        space: SearchSpace,
-        objectives: Sequence[Objective],
+        problem: SearchProblem,
         strategy: SearchStrategy,
         archive: Archive,
         build: Callable[[Architecture], Any],
         *,
-        num_evals: int,
+        rules: StopRules,
+        reference: Mapping[str, float] | None = None,
         csv_path: str | os.PathLike[str] | None = None,
         context: Mapping[str, Any] | None = None,
         on_trial: Callable[[StudyProgress], None] | None = None,
     ) -> None:
-        names = [o.name for o in objectives]
-        if not names or len(set(names)) < len(names):
-            raise ConfigError(f"objectives: {names} wants at least one name, and none twice")
-        if num_evals < 1:
-            raise ConfigError(f"num_evals: {num_evals} is not at least 1")
-        self.space = space
-        self.objectives = tuple(objectives)
+        self.problem = problem
         self.strategy = strategy
         self.archive = archive
-        self.num_evals = num_evals
+        self.rules = rules
         self._build = build
+        self._reference = reference
         self._csv_path = csv_path
         self._context = dict(context or {})
         self._on_trial = on_trial
         self._keys: dict[str, str] = {}
         self._measured = 0
+        self._curve = VolumeCurve(problem.objectives, reference)
+        self._watch = StopWatch(rules, self._curve)
+        self._trials: list[Trial] = []
+        self._largest = _computed_of_largest(problem)
 
     def run(self) -> SearchResult:
-        """Evaluate until `num_evals` architectures are told, or the strategy has no more to ask.
+        """Evaluate until a rule says to stop, or the strategy has no more to ask.
 
         Returns:
             All trials in the order in which they were asked for, and what they were measured on.
 
         Raises:
             EvaluationError: The first trials failed, all of them.
+            InfeasibleError: No trial keeps all limits; the message gives the closest. The measurements are kept.
             ArchiveError: The archive or the table cannot be written.
         """
         known = len(self.archive) > 0
         csv_path, table = self._csv_path, None
         if csv_path is not None:
-            table = ResultsCSV(csv_path, self.objectives, replace=known)
+            table = ResultsCSV(csv_path, self.problem.metrics, replace=known)
         with table or nullcontext():
-            self._keys = {o.name: self._add_context(o) for o in self.objectives}
-            trials = self._search(table)
-        return SearchResult(trials, self.objectives, provenance=self._provenance(trials), largest=self.space.largest())
+            self._keys = {o.name: self._add_context(o) for o in self.problem.metrics}
+            stop = self._search(table)
+            if not self._curve.volumes:
+                self._curve.settle()
+                if table is not None and self._curve.volumes:
+                    table.fill(self._curve.volumes)
+        return self._result(stop)
 
-    def _search(self, table: ResultsCSV | None) -> list[Trial]:
-        trials: list[Trial] = []
-        while len(trials) < self.num_evals:
-            asked = self.strategy.ask(self.num_evals - len(trials))
-            if not asked:
-                logger.info("the search ends after %d trials: there is nothing left to ask for", len(trials))
-                break
-            batch: list[Trial] = []
-            for architecture in asked:
-                batch.append(self._try(self.space.canonicalize(architecture), table, len(trials) + len(batch) + 1))
-            self.strategy.tell(batch)
-            trials += batch
-            if len(trials) >= HOPELESS and not any(trial.ok for trial in trials):
-                break
-        if not any(trial.ok for trial in trials):
-            raise self._nothing_works(trials)
-        return trials
+    def _search(self, table: ResultsCSV | None) -> Stop:
+        stop: Stop | None = None
+        while stop is None:
+            stop = self._watch.due() or self._step(table)
+            hopeless = stop is not None or len(self._trials) >= HOPELESS
+            if hopeless and not any(trial.ok for trial in self._trials):
+                raise self._nothing_works(self._trials)
+        logger.info("the search ends after %d trials: %s", len(self._trials), stop.reason)
+        return stop
 
-    def _try(self, architecture: Architecture, table: ResultsCSV | None, number: int) -> Trial:
+    def _step(self, table: ResultsCSV | None) -> Stop | None:
+        """Ask once, evaluate and tell; a strategy is told whole answers alone, so nothing when time runs out."""
+        asked = self.strategy.ask(self._watch.most())
+        batch: list[Trial] = []
+        for architecture in asked:
+            batch.append(self._try(self.problem.space.canonicalize(architecture), table))
+            if len(batch) < len(asked) and (stop := self._watch.out_of_time()):
+                return stop
+        if not asked:
+            return Stop("exhausted", "there is nothing left to ask for")
+        self.strategy.tell(batch)
+        return None
+
+    def _try(self, architecture: Architecture, table: ResultsCSV | None) -> Trial:
         before = self._measured
         records = self._evaluate(architecture)
         trial = _trial(architecture, records)
+        self._trials.append(trial)
+        if architecture == self.problem.space.largest():
+            self._largest = {**trial.values, **self._largest}
+        self._curve.add(trial.values, trial.ok and keeps(self.problem.constraints, trial.values, self._largest))
+        self._watch.see()
+        volumes = self._curve.volumes
         if table is not None:
-            table.append(trial, max(record.date for record in records))
+            table.append(trial, max(record.date for record in records), volumes)
         if self._on_trial is not None:
-            self._on_trial(StudyProgress(number, self.num_evals, trial, measured=self._measured > before))
+            measured, volume = self._measured > before, volumes[-1] if volumes else None
+            self._on_trial(StudyProgress(len(self._trials), self.rules.num_evals, trial, measured, volume))
         return trial
 
     def _evaluate(self, architecture: Architecture) -> list[Record]:
         """Return the records of all objectives, or those up to the first failure."""
         subnet = functools.cache(lambda: self._build(architecture))
         records = []
-        for objective in self.objectives:
+        for objective in self.problem.metrics:
             record = self.archive.get(architecture, objective.name, self._keys[objective.name])
             if record is None:
                 record = self._measure(objective, architecture, subnet)
@@ -160,6 +184,7 @@ class Study:
 
     def _measure(self, objective: Objective, architecture: Architecture, subnet: Callable[[], Any]) -> Record:
         key = (architecture, objective.name, self._keys[objective.name])
+        self._watch.start_clock()
         try:
             module: Any = None if isinstance(objective, AnalyticObjective) else subnet()
             measurement = objective.measure(module, architecture)
@@ -185,22 +210,50 @@ class Study:
         return key
 
     def _nothing_works(self, batch: Sequence[Trial]) -> EvaluationError:
+        if not batch:
+            return EvaluationError("the strategy asked for no architecture")
         files = " and ".join(str(path) for path in (self.archive.path, self._csv_path) if path is not None)
         where = f"; the failures are recorded: mend the cause and delete {files} to try again" if files else ""
         return EvaluationError(
             f"none of the first {len(batch)} architectures could be measured. The first one: {batch[0].error}{where}"
         )
 
-    def _provenance(self, trials: Sequence[Trial]) -> dict[str, Any]:
+    def _result(self, stop: Stop) -> SearchResult:
+        result = SearchResult(
+            self._trials,
+            self.problem.objectives,
+            limited=self.problem.limited,
+            constraints=self.problem.constraints,
+            reference=self._reference,
+            provenance=self._provenance(stop),
+            largest=self.problem.space.largest(),
+            largest_values=self._largest,
+        )
+        if not result.feasible:
+            kept = "" if self.archive.path is None else f". All measurements are kept in {self.archive.path}"
+            raise InfeasibleError(f"{result.closest()}{kept} (the search ended as {stop.reason})")
+        return result
+
+    def _provenance(self, stop: Stop) -> dict[str, Any]:
         contexts = self.archive.contexts
         return {
             "search": self.archive.search,
             "archive": None if self.archive.path is None else str(self.archive.path),
             "contexts": {name: contexts[key] for name, key in self._keys.items()},
-            "trials": len(trials),
-            "failed": sum(not trial.ok for trial in trials),
+            "trials": len(self._trials),
+            "failed": sum(not trial.ok for trial in self._trials),
             "measured_now": self._measured,
+            "stopped": asdict(stop),
+            "strategy": self.strategy.summary(),
         }
+
+
+def _computed_of_largest(problem: SearchProblem) -> dict[str, float]:
+    """Return those values of the largest architecture that relative limits refer to and that can be computed."""
+    largest = problem.space.largest()
+    relative = {c.name for c in problem.constraints if c.relative}
+    computed = (o for o in problem.metrics if isinstance(o, AnalyticObjective) and o.name in relative)
+    return {o.name: float(o.compute([largest])[0]) for o in computed}
 
 
 def _trial(architecture: Architecture, records: Sequence[Record]) -> Trial:

@@ -17,10 +17,13 @@ from typing import Self
 from nas_compress.errors import ArchitectureError, ArchiveError, ConfigError
 from nas_compress.objectives.base import Objective
 from nas_compress.records import is_archive, read_archive
-from nas_compress.search.base import Trial
+from nas_compress.search.trial import Trial
 from nas_compress.space import Architecture, SearchSpace, Value
 
 logger = logging.getLogger(__name__)
+
+HYPERVOLUME = "Hypervolume"
+"""The last column: the normalised hypervolume after each trial, see `search.volume`."""
 
 COLUMNS = ("Sub-network", "Date", "Latency (ms)", " MACs", "Top-1 Acc (%)")
 """The columns of INC's results, which every table of ours begins with (the space is INC's)."""
@@ -43,7 +46,8 @@ _BY_HEADER = {header: name for name, headers in _OBJECTIVES.items() for header i
 class ResultsCSV:
     """The readable table beside a search's archive, one row per trial. The archive is what counts.
 
-    Every start writes the table anew; values that were not measured are empty cells.
+    Every start writes the table anew; values that were not measured are empty cells, and so is the hypervolume of the
+    first rows until its reference point is known.
 
     Args:
         path: The file; its folder is made if need be.
@@ -65,7 +69,9 @@ class ResultsCSV:
             self._stream = open(self.path, "w", newline="", encoding="utf-8")
         except OSError as error:
             raise self._unwritable(error) from error
-        self._write([*COLUMNS, *(c for c in self._columns if c not in COLUMNS)])
+        self._header = [*COLUMNS, *(c for c in self._columns if c not in COLUMNS), HYPERVOLUME]
+        self._rows: list[dict[str, str]] = []
+        self._write([self._header])
 
     def _check_replaceable(self, replace: bool) -> None:
         if not self.path.exists():
@@ -79,17 +85,46 @@ class ResultsCSV:
                 f"{self.path} holds results of another search; choose another results_csv_path, or delete the file"
             )
 
-    def append(self, trial: Trial, date: str) -> None:
-        """Write a row; raises `ArchiveError` if the file cannot be written."""
+    def append(self, trial: Trial, date: str, hypervolumes: Sequence[float] = ()) -> None:
+        """Write a row.
+
+        Args:
+            trial: The trial.
+            date: When it was measured.
+            hypervolumes: The hypervolume after every trial up to this one; empty while it is not known. As soon as it
+                is, the rows before are written again.
+
+        Raises:
+            ArchiveError: The file cannot be written.
+        """
         cells = {"Sub-network": str(trial.architecture), "Date": date}
         for column, name in self._columns.items():
             cells[column] = _number(trial.values[name]) if name in trial.values else ""
-        extra = [c for c in self._columns if c not in COLUMNS]
-        self._write([cells.get(column, "") for column in (*COLUMNS, *extra)])
+        self._rows.append(cells)
+        if len(self._rows) > 1 and hypervolumes and HYPERVOLUME not in self._rows[-2]:
+            self.fill(hypervolumes)
+            return
+        if hypervolumes:
+            cells[HYPERVOLUME] = f"{hypervolumes[-1]:.6g}"
+        self._write([self._cells(cells)])
 
-    def _write(self, row: Iterable[str]) -> None:
+    def fill(self, hypervolumes: Sequence[float]) -> None:
+        """Write all rows again, with the hypervolume after every trial; raises `ArchiveError` as `append` does."""
+        for cells, volume in zip(self._rows, hypervolumes, strict=True):
+            cells[HYPERVOLUME] = f"{volume:.6g}"
         try:
-            csv.writer(self._stream, lineterminator="\n").writerow(row)
+            self._stream.seek(0)
+            self._stream.truncate()
+        except OSError as error:
+            raise self._unwritable(error) from error
+        self._write([self._header, *map(self._cells, self._rows)])
+
+    def _cells(self, cells: Mapping[str, str]) -> list[str]:
+        return [cells.get(column, "") for column in self._header]
+
+    def _write(self, rows: Iterable[Sequence[str]]) -> None:
+        try:
+            csv.writer(self._stream, lineterminator="\n").writerows(rows)
             self._stream.flush()
         except OSError as error:
             raise self._unwritable(error) from error
@@ -156,8 +191,6 @@ def read_results(path: str | os.PathLike[str], space: SearchSpace) -> Rows:
         raise ArchiveError(f"{path} is not a table of search results: it is not text") from error
     if not text.strip():
         raise ArchiveError(f"{path} is empty; want a table of search results")
-    if not text.endswith("\n"):  # so are INC's published files
-        logger.warning("%s: the last line has no end; if the file was cut off, its last number may be, too", path)
     return _table_rows(text, str(path), space)
 
 
@@ -214,8 +247,6 @@ def _objectives(header: Sequence[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     for column in header:
         objective = _BY_HEADER.get(re.sub(r"[^a-z0-9]", "", column.lower()))
-        if objective in found.values():
-            raise ValueError(f"two columns stand for {objective}")
         if objective is not None:
             found[column] = objective
     ignored = [c for c in header if c not in found]
@@ -225,7 +256,8 @@ def _objectives(header: Sequence[str]) -> dict[str, str]:
 
 def _cells(header: Sequence[str], cells: Sequence[str]) -> Mapping[str, str]:
     if len(cells) != len(header):
-        raise ValueError(f"{len(cells)} cells, want {len(header)}")
+        cut = " (was the file cut off?)" if len(cells) < len(header) else ""
+        raise ValueError(f"{len(cells)} cells, want {len(header)}{cut}")
     return dict(zip(header, cells, strict=True))
 
 
@@ -252,6 +284,8 @@ def _values(row: Mapping[str, str], objectives: Mapping[str, str], *, zero_is_va
         except ValueError:
             raise ValueError(f"{column} = {text!r} is not a number") from None
         if math.isfinite(value) and (zero_is_value or value != 0):
+            if name in values:
+                raise ValueError(f"two columns stand for {name}")
             values[name] = value
     return values
 

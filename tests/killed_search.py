@@ -17,7 +17,8 @@ import numpy as np
 from toy import Quality, Size, Speed, build, distinct, toy_space
 
 from nas_compress.archive import Archive
-from nas_compress.search import strategies
+from nas_compress.search import SearchProblem, strategies
+from nas_compress.stopping import StopRules
 from nas_compress.study import Study
 
 EVALUATIONS = 40
@@ -31,9 +32,11 @@ def search(strategy: str, stem: Path) -> None:
     with Archive.open(
         stem.with_suffix(".jsonl"), {"strategy": strategy, "seed": 5, "space": space.describe()}
     ) as archive:
-        asking = strategies.get(strategy)(space, objectives, seed=5, population=8)
+        most = strategies.entry(strategy).info.get("objectives", len(objectives))
+        problem = SearchProblem(space, objectives[:most], limited=objectives[most:])
+        asking = strategies.get(strategy)(problem, seed=5, population=8)
         csv_path = stem.with_suffix(".csv")
-        Study(space, objectives, asking, archive, build, num_evals=EVALUATIONS, csv_path=csv_path).run()
+        Study(problem, asking, archive, build, rules=StopRules(EVALUATIONS), csv_path=csv_path).run()
 
 
 def start(strategy: str, stem: Path) -> int:

@@ -1,13 +1,18 @@
 import logging
 from dataclasses import replace
+from functools import partial
 
+import numpy as np
 import pytest
 import torch
 
 from nas_compress import NAS, NASConfig
 from nas_compress.data import load_data
-from nas_compress.errors import ArchiveError, CheckpointError, ConfigError, DataError
+from nas_compress.errors import ArchiveError, CheckpointError, ConfigError, DataError, InfeasibleError
 from nas_compress.objectives import Measurement, Objective, objectives
+from nas_compress.result import SearchResult
+from nas_compress.search import SearchProblem, SearchStrategy
+from nas_compress.search.random import RandomSearch
 from nas_compress.supernets import load_supernet, supernets
 from nas_compress.supernets.mobilenet import MobileNetSupernet
 from nas_compress.weights import write_state
@@ -236,3 +241,137 @@ def test_weights_are_loaded_once_they_are_needed(config):
     assert agent.supernet is agent.supernet
     config.dynas.metrics, config.dynas.supernet_ckpt_path = ["acc"], checkpoint
     assert agent.supernet.fingerprint() == digits_mbv3(seed=3).fingerprint() != blank
+
+
+# -- limits, warm start, stopping ------------------------------------------------------------------------------
+
+
+def table_of(space, architectures, path, **columns):
+    """Write a table as INC does."""
+    rows = [",".join(["Sub-network", *columns])]
+    for i, architecture in enumerate(architectures):
+        rows.append(",".join([f'"{architecture}"', *(str(values[i]) for values in columns.values())]))
+    path.write_text("\n".join(rows))
+    return path
+
+
+def test_limits_steer_the_search_and_are_part_of_its_identity(config):
+    config.dynas.constraints = {"params": ["<= 0.6 x largest", ">= 1k"], "macs": "<= 0.6 x largest"}
+    result = NAS(config).search()
+    assert [o.name for o in result.metrics] == ["acc", "macs", "params"]
+    largest = result.trials[0]
+    for trial in result.trials[1:]:
+        assert all(trial.values[name] <= 0.6 * largest.values[name] for name in ("macs", "params"))
+    assert largest not in result.feasible and len(result.feasible) == 13
+    assert result.provenance["search"]["constraints"] == {
+        "params": ["<= 0.6 x largest", ">= 1k"],
+        "macs": ["<= 0.6 x largest"],
+    }
+    assert SearchResult.load(config.dynas.results_csv_path.with_suffix(".jsonl")).front() == result.front()
+    config.dynas.constraints = {"params": "<= 0.7 x largest"}
+    with pytest.raises(ArchiveError, match="constraints"):
+        NAS(config).search()
+
+
+def test_impossible_limits_end_the_search_before_anything_is_measured(config, tmp_path):
+    config.dynas.constraints = {"macs": "<= 1"}
+    with pytest.raises(InfeasibleError, match="meets macs <= 1; the closest found has macs"):
+        NAS(config).search()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_earlier_search_gives_its_front_and_all_its_trials(config, tmp_path):
+    net = digits_mbv3()
+    points = list(dict.fromkeys(net.space.sample(np.random.default_rng(0), 40)))
+    macs = [net.macs(a) for a in points]
+    acc = [50 + 40 * rank / len(points) for rank in np.argsort(np.argsort(macs))]
+    path = table_of(
+        net.space, [*points, points[0]], tmp_path / "old.csv", MACs=[*macs, macs[0]], top1=[*acc, acc[0] + 2]
+    )
+    config.dynas.warm_start, config.dynas.constraints = path, {"macs": "<= 0.7 x largest"}
+    problem = NAS(config).problem()
+    assert {t.architecture for t in problem.prior} == set(points)
+    assert problem.prior[0].values == {"acc": pytest.approx(acc[0] + 1), "macs": macs[0]}
+    first = problem.first[1:]
+    assert problem.first[0] == net.space.largest() and len(first) == 8 and set(first) <= set(points)
+    assert all(net.macs(a) <= 0.7 * net.macs(net.space.largest()) for a in first)
+    result = NAS(config).search()
+    assert [t.architecture for t in result][:9] == list(problem.first)
+    path.write_text(path.read_text().replace("50.0", "51.0"))
+    with pytest.raises(ArchiveError, match="prior"):
+        NAS(config).search()
+
+
+def test_metrics_that_a_super_network_computes_describe_its_architectures(config):
+    config.dynas.metrics = ["acc"]
+    assert [o.name for o in NAS(config).problem().descriptors] == ["macs", "params"]
+
+
+def test_patience_and_the_reference_point_are_those_of_the_config(config):
+    config.dynas.metrics, config.dynas.num_evals = ["macs", "params"], 400
+    config.dynas.patience, config.dynas.reference_point = 5, {"macs": "1G", "params": "1M"}
+    result = NAS(config).search()
+    assert result.provenance["stopped"]["rule"] == "patience" and len(result) < 400
+    assert result.reference_point == {"macs": 1e9, "params": 1e6}
+    assert result.ideal_point == {"macs": 0.0, "params": 0.0}
+    assert NAS(config).search().trials == result.trials
+
+
+# -- strategies of one's own -----------------------------------------------------------------------------------
+
+
+class FromTheEnd(SearchStrategy):
+    """Asks for the architectures of the space, the last one first."""
+
+    def __init__(self, problem, *, seed=42, population=50, step=1):
+        super().__init__(problem, seed=seed, population=population)
+        rows = np.array(list(self.space.enumerate()))[::-step]
+        self.left = [*problem.first, *self.space.decode(rows[: 3 * population])]
+
+    def ask(self, n):
+        batch, self.left = self.left[:n], self.left[n:]
+        return batch
+
+    def tell(self, trials):
+        self.last = trials
+
+
+@pytest.mark.parametrize(
+    "own", [FromTheEnd, partial(FromTheEnd, step=2), lambda p, **options: FromTheEnd(p, **options)]
+)
+def test_a_strategy_of_ones_own(config, own):
+    config.dynas.metrics, config.search_space = ["macs"], {"ks": [3], "r": [8]}
+    config.dynas.predictor, config.search_algorithm = "not looked at", "nor is this"
+    result = NAS(config, strategy=own).search()
+    assert len(result) == 14
+    assert NAS(config, strategy=own).search().provenance["measured_now"] == 0
+    name = result.provenance["search"]["algorithm"]
+    assert name.startswith("test_agent.") and ("step=2" in name) == isinstance(own, partial)
+    config.dynas.predictor, config.search_algorithm = "gp", None
+    with pytest.raises(ArchiveError, match="algorithm"):
+        NAS(config).search()
+
+
+def test_an_algorithm_object_of_pymoo(config):
+    from pymoo.algorithms.moo.nsga2 import NSGA2
+
+    config.dynas.metrics = ["macs", "params"]
+    algorithm = NSGA2(pop_size=6)
+    result = NAS(config, strategy=algorithm).search()
+    assert len({t.architecture for t in result}) == 14
+    assert "NSGA2" in result.provenance["search"]["algorithm"]
+    assert NAS(config, strategy=algorithm).search().provenance["measured_now"] == 0
+
+
+@pytest.mark.parametrize("wrong", [3, "nsga2", dict, object()])
+def test_what_is_no_strategy_is_refused(config, wrong):
+    with pytest.raises(ConfigError, match="strategy: "):
+        NAS(config, strategy=wrong)
+
+
+def test_a_strategy_that_is_made_already_is_refused(config):
+    problem = SearchProblem(digits_mbv3().space, NAS(config).objectives())
+    with pytest.raises(ConfigError, match="a RandomSearch object is given; give the class"):
+        NAS(config, strategy=RandomSearch(problem))
+    with pytest.raises(ConfigError, match="made a int, not a SearchStrategy"):
+        NAS(config, strategy=lambda *_, **__: 3).search()

@@ -76,10 +76,10 @@ SEARCHES = {
     "text for a list": (config(METRICS, "metrics: acc"), "nas.dynas.metrics: 'acc' is not a list; write [acc]"),
     "unknown approach": (config("dynas\n", "dynamic\n"), "nas.approach: 'dynamic' is not allowed"),
     "INC's basic approach": (
-        config("approach: dynas", "approach:"),
-        "nas.approach: null stands for INC's basic search",
+        {"a__yaml": "nas:\n  approach:\n  search: {search_space: {width: [1, 2]}, metrics: [acc]}\n"},
+        "model_builder is not set; approach basic is run from Python",
     ),
-    "unknown algorithm": (config("seed: 42", "search_algorithm: age"), "'age' does not go with approach 'dynas'"),
+    "unknown algorithm": (config("seed: 42", "search_algorithm: grid"), "'grid' does not go with approach 'dynas'"),
     "unknown supernet": (
         config("digits_mbv3", "digits_mbv2"),
         "unknown supernet 'digits_mbv2' (did you mean 'digits_mbv3'",

@@ -156,11 +156,21 @@ def test_sections_of_other_approaches_survive_the_round_trip(tmp_path):
         (lambda c: setattr(c, "seed", -1), "nas.search.seed: -1 is not allowed; wants >= 0"),
         (lambda c: setattr(c, "sed", 1), "nas.sed: unknown key (did you mean 'seed'?)"),
         (lambda c: setattr(c, "approach", "dynsa"), "nas.approach: 'dynsa' is not allowed (did you mean 'dynas'?)"),
-        (lambda c: setattr(c, "approach", None), "nas.approach: null stands for INC's basic search"),
         (lambda c: NASConfig(aproach="dynas"), "nas.aproach: unknown key (did you mean 'approach'?)"),
         (lambda c: NASConfig(supernet="digits_mbv3"), "nas.supernet: unknown key here; it belongs to nas.dynas"),
         (lambda c: NASConfig(dynas={"seed": 3}), "nas.dynas.seed: unknown key here; it belongs to nas.search"),
         (lambda c: NASConfig(dynas=3), "nas.dynas: 3 is not a mapping"),
+        (lambda c: setattr(c.dynas, "predictor", 3), "nas.dynas.predictor: 3 is not a predictor's name"),
+        (lambda c: setattr(c.dynas, "predictor", {"acc": 3}), "nas.dynas.predictor: {'acc': 3} is not a predictor's"),
+        (lambda c: DynasConfig(constraints={"macs": 3e8}), "nas.dynas.constraints.macs: 300000000.0 is not a limit; w"),
+        (lambda c: DynasConfig(constraints={"macs": []}), "nas.dynas.constraints.macs: [] is not a limit"),
+        (lambda c: DynasConfig(constraints="x"), "nas.dynas.constraints: 'x' is not a mapping"),
+        (lambda c: DynasConfig(patience=0), "nas.dynas.patience: 0 is not allowed; wants >= 1"),
+        (lambda c: DynasConfig(min_gain=1), "nas.dynas.min_gain: 1 is not allowed; wants < 1"),
+        (lambda c: DynasConfig(time_budget=0), "nas.dynas.time_budget: 0 is not allowed; wants > 0"),
+        (lambda c: DynasConfig(reference_point={"acc": "x"}), "nas.dynas.reference_point.acc: 'x' is not a number"),
+        (lambda c: DynasConfig(generations=3), "nas.dynas.generations: unknown key"),
+        (lambda c: NASConfig(full={"training_samples": 0}), "nas.full.training_samples: 0 is not allowed"),
         (lambda c: DynasConfig(metrics=[]), "nas.dynas.metrics: [] is too short"),
         (lambda c: DynasConfig(dataset_path=""), "nas.dynas.dataset_path: '' is not a path"),
     ],
@@ -196,6 +206,24 @@ def test_a_checkable_config_passes():
         ({"metrics": ["macs", "bleu"]}, "nas.dynas.metrics[1]: unknown objective 'bleu'"),
         ({"metrics": ["lat", "latency"]}, "nas.dynas.metrics[1]: 'latency' is given twice (as 'lat')"),
         ({"predictor": "xgb"}, "nas.dynas.predictor: unknown predictor 'xgb'"),
+        ({"predictor": {"macs": "xgb"}}, "nas.dynas.predictor.macs: unknown predictor 'xgb'"),
+        ({"predictor": {"acc": "gp"}}, "nas.dynas.predictor: 'acc' is not measured by this search; measured: macs, p"),
+        ({"constraints": {"mcas": "<= 1"}}, "nas.dynas.constraints.mcas: unknown objective 'mcas' (did you mean 'mac"),
+        ({"constraints": {"macs": "<= 1 ms"}}, "nas.dynas.constraints.macs: constraint on macs: unit 'ms'"),
+        (
+            {"constraints": {"latency": [">= 1", "fast"]}},
+            "nas.dynas.constraints.latency: constraint on latency: 'fast'",
+        ),
+        ({"constraints": {"acc": ">= 9"}}, "nas.dynas.supernet_ckpt_path: is not set"),
+        (
+            {"constraints": {"latency": "<= 1"}, "latency": {"threads": 9999}},
+            "nas.dynas.latency.threads: 9999 is more than this",
+        ),
+        ({"reference_point": {"macs": 1}}, "nas.dynas.reference_point: lacks a value for params"),
+        (
+            {"reference_point": {"macs": 1, "params": 2, "acc": 3}},
+            "nas.dynas.reference_point: 'acc' is not among metrics",
+        ),
         ({"distributed": True}, "nas.dynas.distributed: true is not supported"),
         ({"dataset": "cifar"}, "nas.dynas.dataset: unknown data source 'cifar' (did you mean 'cifar10'?)"),
         ({"dataset": "idx", "dataset_path": "/nowhere"}, "nas.dynas.dataset_path: '/nowhere' does not exist"),
@@ -213,6 +241,36 @@ def test_a_checkable_config_passes():
 )
 def test_check_finds_what_does_not_fit_together(changes, expected):
     assert message(searchable(**changes).check).startswith(expected)
+
+
+@pytest.mark.parametrize(
+    ("approach", "changes", "expected"),
+    [
+        (
+            "full",
+            {"num_evals": 50, "training_samples": 50},
+            "nas.full.training_samples: 50 leaves nothing of num_evals",
+        ),
+        ("full", {"num_evals": 1}, "nas.full.training_samples: null leaves nothing of num_evals (1)"),
+        ("concurrent", {"validation_only": ["acc"]}, "nas.concurrent.validation_only: 'acc' is not measured by this"),
+        (
+            "evolutionary",
+            {"reference_points": [{"macs": 1, "params": 1}]},
+            "nas.evolutionary.reference_points: goes with search_algorithm 'rnsga2' alone, which is the default here",
+        ),
+    ],
+)
+def test_check_finds_what_does_not_fit_an_approach(approach, changes, expected):
+    section = {"supernet": "digits_mbv3", "metrics": ["macs", "params"], **changes}
+    assert message(NASConfig(approach=approach, **{approach: section}).check).startswith(expected)
+
+
+def test_a_warm_start_is_read_before_any_work(tmp_path):
+    path = write(tmp_path / "earlier.csv", "Sub-network,MACs\n\"{'ks': [3]}\",7\n")
+    text = message(searchable(warm_start=path).check)
+    assert text.startswith(f"nas.dynas.warm_start: {path}, line 2: ")
+    path = write(tmp_path / "notes.csv", "dear all\n")
+    assert "want a column 'Sub-network'" in message(searchable(warm_start=path).check)
 
 
 def test_timing_settings_have_one_home():
@@ -244,14 +302,69 @@ def test_check_sees_lists_that_were_changed_in_place():
 
 def test_check_knows_the_algorithms_of_each_approach():
     config = searchable()
-    config.search_algorithm = "age"
-    assert "nas.search.search_algorithm: 'age' does not go with approach 'dynas'; allowed: nsga2" in message(
-        config.check
-    )
+    for name in ("grid", "bo", "nothing"):
+        config.search_algorithm = name
+        assert f"nas.search.search_algorithm: {name!r} does not go with approach 'dynas'" in message(config.check)
+    config.search_algorithm = "nsga2"
+    config.check()
+    assert config.strategy_options()["algorithm"] == "nsga2"
     config = NASConfig(approach="evolutionary", search_algorithm="nsga3", evolutionary={"supernet": "digits_mbv3"})
-    assert "unknown search strategy 'nsga3' (did you mean 'nsga2'?)" in message(config.check)
+    config.metrics = ["macs", "params"]
+    assert "unknown search strategy 'nsga3' (did you mean 'unsga3'?)" in message(config.check)
+    for name in ("dynas", "concurrent", "random"):
+        config.search_algorithm = name
+        assert f"{name!r} is an approach of its own; write approach: {name}" in message(config.check)
+    for name in ("grid", "age", "nsga2"):
+        config.search_algorithm = name
+        config.check()
     config.search_algorithm = None
     assert config.strategy == "nsga2"
+    config.approach, config.search_algorithm = "random", "grid"
+    config.random.supernet = "digits_mbv3"
+    assert "'grid' does not go with approach 'random'; leave it out" in message(config.check)
+
+
+@pytest.mark.parametrize("approach", ["evolutionary", "dynas", "concurrent"])
+def test_algorithms_for_one_metric_take_one(approach):
+    config = NASConfig(approach=approach, search_algorithm="ga", metrics=["macs", "params"])
+    config.section.supernet = "digits_mbv3"
+    assert "nas.search.search_algorithm: 'ga' optimises 1 metric(s), and there are 2: macs, params" in message(
+        config.check
+    )
+    config.metrics, config.section.constraints = ["macs"], {"params": "<= 30k"}
+    config.check()
+
+
+def test_options_of_the_strategies_by_registered_names():
+    config = NASConfig(metrics=["top1", "lat"])
+    assert config.strategy_options() == {"predictor": "gp", "batch": 10}
+    config.dynas.predictor, config.dynas.batch = {"top1": "ridge"}, 5
+    assert config.strategy_options() == {"predictor": {"acc": "ridge"}, "batch": 5}
+    config.approach, config.metrics, config.search_algorithm = "concurrent", ["top1", "lat"], "age"
+    assert config.strategy_options() == {"generations": 200, "algorithm": "age"}
+    config.concurrent.validation_only, config.concurrent.predictor = ["lat"], "auto"
+    assert config.strategy_options()["validation_only"] == ["latency"]
+    assert config.strategy_options()["predictor"] == "auto"
+    config.approach = "full"
+    assert config.strategy_options() == {"generations": 200, "training_samples": 200, "algorithm": "age"}
+    config.full.num_evals, config.full.training_samples = 1000, 30
+    assert config.strategy_options()["training_samples"] == 30
+    config.approach = "evolutionary"
+    assert config.strategy_options() == {}
+    config.evolutionary.reference_points = [{"top1": 75, "lat": "2"}]
+    assert config.strategy_options() == {"reference_points": [{"acc": 75.0, "latency": 2.0}]}
+    config.approach = "random"
+    assert config.strategy_options() == {}
+
+
+def test_limits_add_metrics_that_are_measured_for_them_alone():
+    section = DynasConfig(metrics=["acc", "lat"], constraints={"latency": "<= 2 ms", "macs": [">= 1M", "<= 300M"]})
+    assert section.limited == ["macs"] and section.measured == ["acc", "latency", "macs"]
+    assert section.limits == [("latency", "<= 2 ms"), ("macs", ">= 1M"), ("macs", "<= 300M")]
+
+
+def test_reference_points_take_multiples():
+    assert DynasConfig(reference_point={"acc": 70, "macs": "450M"}).reference_point == {"acc": 70.0, "macs": 450e6}
 
 
 def test_directions_must_agree():

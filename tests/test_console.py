@@ -6,9 +6,13 @@ from toy import Listed, Quality, Size, Speed, build, distinct, toy_space
 
 from nas_compress import console
 from nas_compress.archive import Archive
+from nas_compress.constraints import parse_constraint
 from nas_compress.objectives import Measurement
 from nas_compress.pipeline import CompressionResult, StepProgress
-from nas_compress.study import Study
+from nas_compress.result import SearchResult
+from nas_compress.search import SearchProblem, Trial
+from nas_compress.stopping import StopRules
+from nas_compress.study import Study, StudyProgress
 
 HARDWARE = {"cpu": "a CPU", "cores": 2, "os": "Linux"}
 BACKEND = {"backend": "torch", "versions": {"torch": "2"}, "threads": 1, "batch_size": 8, "hardware": HARDWARE}
@@ -31,11 +35,47 @@ def printed(monkeypatch):
 def test_a_front_has_spreads_and_conditions(printed):
     space = toy_space()
     objectives = [Quality(conditions={"images": 100}), Size(), Timed()]
-    result = Study(space, objectives, Listed(space, distinct(4)), Archive(), build, num_evals=4).run()
+    problem = SearchProblem(space, objectives)
+    result = Study(problem, Listed(space, distinct(4)), Archive(), build, rules=StopRules(4)).run()
     console.show_front(result)
     text = printed()
     assert " ± 0.50 " in text
     assert "latency: median, ± one standard error; torch (torch 2), batch 8, 1 thread, a CPU (2 cores), Linux." in text
+
+
+def test_a_search_says_why_it_ended_and_what_its_hypervolume_refers_to(printed):
+    result = SearchResult(
+        [Trial(a, {"acc": 80.0 + i, "size": 1000.0 - i, "latency": 2.0}) for i, a in enumerate(distinct(4))],
+        [Quality(), Size()],
+        limited=[Speed()],
+        constraints=[parse_constraint("<= 3 ms", name="latency", unit="ms")],
+        reference={"acc": 60.0, "size": 2000.0},
+        provenance={
+            "stopped": {"rule": "patience", "reason": "the last 3 evaluations gained no hypervolume"},
+            "strategy": {
+                "predictors": {"acc": {"predictor": "gp", "kendall_tau": 0.9, "mape": 1.5, "measurements": 40}}
+            },
+        },
+    )
+    console.show_search(result)
+    lines = printed().splitlines()
+    volume = 23 / 40 * 1003 / 2000
+    assert lines[0] == "ended after 4 evaluations: the last 3 evaluations gained no hypervolume"
+    assert lines[1] == "limits (latency <= 3 ms): kept by 4 of 4 architectures"
+    assert lines[2] == (
+        f"hypervolume {volume:.4g} of 1; reference point acc 60 %, size 2000 (given); ideal point acc 100 %, size 0"
+    )
+    assert lines[3] == "predictor of acc (gp), cross-validated on 40: Kendall tau 0.900, mean error 1.5 %"
+    console.show_front(result)
+    assert "latency (ms)" in printed()
+
+
+def test_progress_has_the_hypervolume(capsys):
+    trial = Trial(distinct(1)[0], {"acc": 1.0})
+    with console.search_progress() as update:
+        update(StudyProgress(1, 2, trial, True))
+        update(StudyProgress(2, 2, trial, True, 0.12345))
+    assert "2 of 2 architectures, hypervolume 0.1235" in capsys.readouterr().err
 
 
 def test_measurements_have_conditions_and_say_which_clock(printed):

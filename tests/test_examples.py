@@ -24,3 +24,12 @@ def test_inc_blog_example_says_what_is_missing(tmp_path):
     done = run(ROOT / "examples" / "inc_blog.py", tmp_path / "nowhere", cwd=tmp_path)
     assert done.returncode == 1
     assert "nas.dynas.dataset_path" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_basic_nas_trains_goes_on_and_answers_from_the_record(tmp_path):
+    script = ROOT / "examples" / "basic_nas.py"
+    first, again = (run(script, "--output", "out", "--trials", 4, "--algorithm", "random", cwd=tmp_path) for _ in "12")
+    assert first.returncode == 0, first.stderr
+    assert again.stdout == first.stdout and "% of 360 test images" in first.stdout
+    assert len((tmp_path / "out" / "results.csv").read_text().splitlines()) == 5
+    assert (tmp_path / "out" / "front.png").exists()

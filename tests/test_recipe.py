@@ -47,6 +47,23 @@ def test_round_trip(tmp_path):
     assert Recipe.from_yaml(tmp_path / "recipe.yaml") == whole
 
 
+def test_options_of_other_approaches_are_not_written(tmp_path):
+    whole = recipe(TRAIN, {"nas": {"approach": "full", "training_samples": 9}}, output=tmp_path)
+    whole.to_yaml(tmp_path / "recipe.yaml")
+    again = Recipe.from_yaml(tmp_path / "recipe.yaml")
+    again.check()
+    assert again == whole and again.nas_config(Path("a.csv")).full.training_samples == 9
+    text = (tmp_path / "recipe.yaml").read_text()
+    assert "batch:" not in text and "reference_points" not in text
+
+
+def test_limits_of_the_search_alone_can_be_selected_by():
+    limited = {"nas": {"metrics": ["acc"], "num_evals": 60, "constraints": {"macs": "<= 1M"}}}
+    recipe(
+        TRAIN, limited, {"select": {"minimize": "macs", "constraints": {"macs": [">= 1k", "<= 0.5 x largest"]}}}
+    ).check()
+
+
 def test_what_an_engine_does_not_know_is_not_written(tmp_path):
     whole = recipe(TRAIN, SEARCH, "select", {"quantize": {"engine": "inc"}}, output=tmp_path)
     whole.to_yaml(tmp_path / "recipe.yaml")
@@ -77,6 +94,10 @@ def test_the_search_step_as_a_search_config():
     assert (config.section.supernet, config.section.dataset) == ("digits_mbv3", "digits")
     assert config.section.results_csv_path == Path("out/results.csv")
     assert recipe(TRAIN, {"nas": {"predictor": "svr"}}).nas_config(Path("a.csv")).dynas.predictor == "svr"
+    options = {"approach": "concurrent", "generations": 9, "patience": 30, "constraints": {"params": "<= 1M"}}
+    config = recipe(TRAIN, {"nas": options}).nas_config(Path("a.csv"))
+    assert (config.approach, config.concurrent.generations, config.concurrent.patience) == ("concurrent", 9, 30)
+    assert config.concurrent.predictor is None and config.section.limited == ["params"]
     assert "no 'nas' step" in message(recipe(TRAIN).nas_config, Path("a.csv"))
 
 
@@ -146,7 +167,19 @@ def test_assignment_to_a_training_step_is_validated():
         ([TRAIN, SEARCH, "select", "benchmark"], "steps[3]: 'benchmark' needs a 'export' step before it"),
         ([TRAIN, SEARCH, SEARCH], "steps[2]: a second 'nas' step (the first is steps[1])"),
         ([TRAIN, {"nas": {"num_evals": 9}}], "steps[1].nas.population: 50 is larger than num_evals (9)"),
-        ([TRAIN, {"nas": {"search_algorithm": "age"}}], "steps[1].nas.search_algorithm: 'age' does not go with"),
+        ([TRAIN, {"nas": {"search_algorithm": "grid"}}], "steps[1].nas.search_algorithm: 'grid' does not go with"),
+        (
+            [TRAIN, {"nas": {"generations": 9}}],
+            "steps[1].nas.generations: goes with approach concurrent or full; leave it out with 'dynas'",
+        ),
+        (
+            [TRAIN, {"nas": {"constraints": {"macs": "<= 3 ms"}}}],
+            "steps[1].nas.constraints.macs: constraint on macs: unit 'ms'",
+        ),
+        (
+            [TRAIN, {"nas": {"approach": "full", "training_samples": 250}}],
+            "steps[1].nas.training_samples: 250 leaves nothing of num_evals (250)",
+        ),
         ([TRAIN, {"nas": {"metrics": ["bleu"]}}], "steps[1].nas.metrics[0]: unknown objective 'bleu'"),
         (
             [TRAIN, SEARCH, {"select": {"maximize": "macs"}}],

@@ -7,8 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nas_compress.archive import Archive
 from nas_compress.constraints import parse_constraint
-from nas_compress.errors import ConfigError, InfeasibleError, UnknownNameError
+from nas_compress.errors import ArchiveError, ConfigError, InfeasibleError, UnknownNameError
+from nas_compress.records import Record
 from nas_compress.result import ObjectiveInfo, SearchResult
 from nas_compress.search.base import Trial
 from nas_compress.space import Architecture
@@ -76,6 +78,50 @@ def test_hypervolume_is_an_area_in_natural_units() -> None:
         result.hypervolume({"acc": 70.0})
     with pytest.raises(UnknownNameError, match="bleu"):
         result.hypervolume({"acc": 70.0, "latency": 1.0, "bleu": 3.0})
+
+
+def test_hypervolumes_are_comparable_where_the_reference_point_is_the_same() -> None:
+    result = SearchResult(
+        [trial(0, 90.0, 2.0), Trial(Architecture({"d": (9,)}), error="x"), trial(1, 80.0, 1.0)], [ACC, LATENCY]
+    )
+    point = {"top1": 70.0, "lat": 4.0}
+    assert result.hypervolumes(point) == pytest.approx([20 * 2 / 120, 20 * 2 / 120, (20 * 2 + 10 * 1) / 120])
+    assert result.hypervolumes(point, {"acc": 90.0, "latency": 0.0})[-1] == pytest.approx(50 / 80)
+    given = SearchResult(result.trials, result.objectives, reference=point)
+    assert given.hypervolumes().tolist() == result.hypervolumes(point).tolist()
+    assert given.hypervolume() == result.hypervolume(point) == pytest.approx(50.0)
+    assert given.hypervolume_conditions() == (
+        "reference point acc 70 %, latency 4 ms (given); ideal point acc 100 %, latency 0 ms"
+    )
+    assert result.reference_point == {"acc": pytest.approx(79.0), "latency": pytest.approx(2.1)}
+    assert result.ideal_point == {"acc": 100.0, "latency": 0.0}
+    for wrong in ({"acc": 70.0}, {"acc": 1.0, "latency": 1.0, "macs": 1.0}):
+        with pytest.raises((ConfigError, UnknownNameError)):
+            result.hypervolumes(wrong)
+        with pytest.raises((ConfigError, UnknownNameError)):
+            SearchResult(result.trials, result.objectives, reference=wrong)
+    with pytest.raises(ConfigError, match="ideal"):
+        result.hypervolumes(point, {"acc": 60.0, "latency": 0.0})
+
+
+def test_limits_of_the_search_hold_for_front_hypervolume_and_best(result: SearchResult) -> None:
+    limits = [parse_constraint(text, name="macs", unit="") for text in ("<= 0.4 x largest", ">= 200M")]
+    limited = SearchResult(
+        result.trials, [ACC, LATENCY], limited=[MACS], constraints=limits, largest=Architecture({"d": (0,)})
+    )
+    assert ids(limited.feasible) == [1, 2] and ids(limited.front()) == [1]
+    assert ids([limited.best()]) == [1] and ids([limited.best(maximize="acc")]) == [1]
+    assert ids([limited.best({"macs": [">= 305M", "<= 500M"]})]) == [2]
+    assert ids([limited.best(minimize="macs")]) == [1]
+    alone = SearchResult([t for t in result.trials if t.ok and t.architecture["d"][0] in (1, 2)], [ACC, LATENCY])
+    assert limited.hypervolumes({"acc": 80, "latency": 5})[-1] == alone.hypervolumes({"acc": 80, "latency": 5})[-1]
+    frame = limited.to_dataframe()
+    assert frame["feasible"].tolist() == [False, True, False, True, False, False]
+    assert frame["macs"].tolist()[:2] == [900e6, 300e6]
+    with pytest.raises(InfeasibleError, match="macs >= 700000000: the closest among"):
+        limited.best({"macs": ">= 700M"})
+    unknown = SearchResult(result.trials, [ACC, LATENCY], limited=[MACS], constraints=limits)
+    assert ids(unknown.feasible) == [0, 1, 2, 4]
 
 
 def test_single_objective(tmp_path: Path) -> None:
@@ -157,13 +203,20 @@ def test_constraints_read_back(bound: float, op: str, tail: str) -> None:
 
 def test_dataframe(result: SearchResult) -> None:
     frame = result.to_dataframe()
-    assert list(frame.columns) == ["architecture", "acc", "latency", "macs", "front", "error"]
+    assert list(frame.columns) == ["architecture", "acc", "latency", "macs", "front", "hypervolume", "error"]
     assert frame["front"].tolist() == [True, True, False, False, True, False]
     assert np.isnan(frame["acc"][2]) and frame["error"][2] == "acc: NaN"
     assert frame["architecture"][0] == Architecture({"d": (0,)})
     spread = Trial(Architecture({"d": (1,)}), {"acc": 90.0, "latency": 1.0}, spreads={"latency": 0.1})
     frame = SearchResult([spread], [ACC, LATENCY]).to_dataframe()
     assert frame["latency_spread"].tolist() == [0.1] and "acc_spread" not in frame
+
+
+def test_the_growth_of_the_hypervolume_is_drawn(result: SearchResult, tmp_path: Path) -> None:
+    figure = result.plot_hypervolume(tmp_path / "growth.png")
+    assert (tmp_path / "growth.png").read_bytes().startswith(b"\x89PNG")
+    assert figure.axes[0].lines[0].get_ydata().tolist() == result.hypervolumes().tolist()
+    assert "reference point acc" in figure.axes[0].get_title(loc="left")
 
 
 def test_plot(result: SearchResult, tmp_path: Path) -> None:
@@ -173,3 +226,44 @@ def test_plot(result: SearchResult, tmp_path: Path) -> None:
     assert result.plot().axes[0].get_xlabel() == "latency (ms)"
     with pytest.raises(UnknownNameError, match="bleu"):
         result.plot(x="bleu")
+
+
+# -- from an archive -------------------------------------------------------------------------------------------
+
+
+def record(archive: Archive, key: str, i: int, **values: float | str) -> None:
+    for name, value in values.items():
+        given = {"error": value} if isinstance(value, str) else {"value": value}
+        archive.append(Record(Architecture({"d": (i,)}), name, key, **given))
+
+
+def test_a_result_is_read_from_its_archive(tmp_path: Path) -> None:
+    space = {"name": "x", "dimensions": {"d": [[1, 2, 3]]}, "conditions": []}
+    search = {"metrics": ["acc", "latency"], "constraints": {"macs": ["<= 0.5 x largest", ">= 10"]}, "space": space}
+    with Archive.open(tmp_path / "a.jsonl", search) as archive:
+        old, key = archive.add_context({"threads": 2}), archive.add_context({"threads": 1})
+        record(archive, old, 2, acc=1.0)
+        record(archive, key, 3, acc=95.0, latency=4.0, macs=100.0)
+        record(archive, key, 2, acc=90.0, latency="NaN")
+        record(archive, key, 1, acc=85.0, latency=1.0, macs=50.0)
+        record(archive, key, 9, acc=80.0)
+    result = SearchResult.load(tmp_path / "a.jsonl")
+    assert ids(result.trials) == [2, 3, 1] and result.trials[0].error == "latency: NaN"
+    assert [o.name for o in result.objectives] == ["acc", "latency"] and [o.name for o in result.limited] == ["macs"]
+    assert ids(result.feasible) == ids(result.front()) == [1]
+    assert result.provenance["contexts"]["acc"] == {"threads": 1} and result.provenance["search"] == search
+    assert [o.name for o in SearchResult.load(tmp_path / "a.jsonl", [LATENCY]).objectives] == ["latency"]
+
+
+def test_what_is_no_archive_of_a_search_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ArchiveError, match="cannot read the archive"):
+        SearchResult.load(tmp_path / "none.jsonl")
+    (tmp_path / "a.csv").write_text("Sub-network,Date\n")
+    with pytest.raises(ArchiveError, match="not a nas_compress archive"):
+        SearchResult.load(tmp_path / "a.csv")
+    for name, search in (("a", {}), ("b", {"metrics": ["mine"]})):
+        with Archive.open(tmp_path / f"{name}.jsonl", search) as archive:
+            record(archive, archive.add_context({}), 1, mine=1.0)
+        with pytest.raises(ConfigError, match="give objectives"):
+            SearchResult.load(tmp_path / f"{name}.jsonl")
+        assert len(SearchResult.load(tmp_path / f"{name}.jsonl", [ObjectiveInfo("mine", "minimize")])) == 1

@@ -11,10 +11,15 @@ import pytest
 from toy import Listed, Quality, Size, Speed, build, distinct, score, toy_space
 
 import nas_compress
+from nas_compress import stopping
 from nas_compress.archive import Archive
-from nas_compress.errors import ArchiveError, ConfigError, EvaluationError
+from nas_compress.constraints import parse_constraint
+from nas_compress.errors import ArchiveError, ConfigError, EvaluationError, InfeasibleError
 from nas_compress.result import SearchResult
+from nas_compress.search import SearchProblem
+from nas_compress.search.volume import OPENING
 from nas_compress.space import Architecture
+from nas_compress.stopping import StopRules
 from nas_compress.study import HOPELESS, Study, StudyProgress
 from nas_compress.tables import read_results
 
@@ -25,8 +30,12 @@ ASKS = distinct(10)
 def study(archive: Archive, asks: list[Architecture] = ASKS, **options: object) -> Study:
     objectives = options.pop("objectives", None) or [Quality(), Size(), Speed()]
     strategy = options.pop("strategy", None) or Listed(SPACE, asks)
-    options.setdefault("num_evals", 10)
-    return Study(SPACE, objectives, strategy, archive, options.pop("build", build), **options)
+    problem = SearchProblem(
+        SPACE, objectives, **{k: options.pop(k) for k in ("constraints", "limited") if k in options}
+    )
+    names = ("patience", "min_gain", "time_budget")
+    rules = StopRules(options.pop("num_evals", 10), **{k: options.pop(k) for k in names if k in options})
+    return Study(problem, strategy, archive, options.pop("build", build), rules=rules, **options)
 
 
 def test_asks_evaluates_and_tells_in_order() -> None:
@@ -190,11 +199,12 @@ def test_wrong_arguments(options: dict[str, object], message: str) -> None:
 def test_the_table_has_the_columns_of_inc_and_reads_back(tmp_path: Path) -> None:
     path = tmp_path / "results" / "a.csv"
     result = study(Archive(), objectives=[Quality(broken=ASKS[:1]), Size()], csv_path=path).run()
-    assert path.read_text().splitlines()[0] == "Sub-network,Date,Latency (ms), MACs,Top-1 Acc (%),Size"
+    assert path.read_text().splitlines()[0] == "Sub-network,Date,Latency (ms), MACs,Top-1 Acc (%),Size,Hypervolume"
     with path.open(newline="") as stream:
         rows = list(csv.reader(stream))[1:]
     assert [r[0] for r in rows] == [str(a.to_dict()) for a in ASKS]
-    assert rows[0][2:] == ["", "", "", ""]
+    assert rows[0][2:] == ["", "", "", "", "0"]
+    assert [float(row[-1]) for row in rows] == pytest.approx(result.hypervolumes().tolist(), rel=1e-5)
     assert rows[1][2:4] == ["", ""] and rows[1][5] == str(sum(ASKS[1]["ks"]) * 1000)
     read = read_results(path, SPACE)
     assert [a for a, _ in read] == ASKS
@@ -210,6 +220,27 @@ def test_the_table_is_written_anew_on_resume(tmp_path: Path) -> None:
     once = study(Archive(), num_evals=7, csv_path=tmp_path / "b.csv").run()
     dates = [line.split("}")[1].split(",")[1] for line in path.read_text().splitlines()[1:]]
     assert len(dates) == len(once) and all(dates)
+
+
+def test_the_table_has_the_hypervolume_of_all_rows_as_soon_as_it_is_known(tmp_path: Path) -> None:
+    path, columns = tmp_path / "a.csv", []
+
+    def look(progress: StudyProgress) -> None:
+        with path.open(newline="") as stream:
+            columns.append([row["Hypervolume"] for row in csv.DictReader(stream)])
+
+    asks = distinct(OPENING + 5)
+    result = study(Archive(), asks, num_evals=len(asks), csv_path=path, on_trial=look).run()
+    assert [len(column) for column in columns] == list(range(1, len(asks) + 1))
+    assert not any(columns[OPENING - 2]) and all(columns[OPENING - 1])
+    assert list(map(float, columns[-1])) == pytest.approx(result.hypervolumes().tolist(), rel=1e-5)
+
+
+def test_a_refused_search_leaves_no_archive(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("my notes\n")
+    with Archive.open(tmp_path / "a.jsonl", {}) as archive, pytest.raises(ArchiveError, match="not a table"):
+        study(archive, csv_path=tmp_path / "a.csv").run()
+    assert {path.name for path in tmp_path.iterdir()} == {"a.csv"}
 
 
 def test_results_of_others_are_not_overwritten(tmp_path: Path) -> None:
@@ -248,3 +279,120 @@ def test_the_result_knows_the_largest() -> None:
     result = study(Archive(), asks=[SPACE.largest(), *ASKS]).run()
     assert isinstance(result, SearchResult)
     assert result.best({"size": "<= 0.7 x largest"}).values["size"] <= 0.7 * result.trials[0].values["size"]
+
+
+# -- ends ------------------------------------------------------------------------------------------------------
+
+
+def limit(text: str, name: str = "size") -> dict[str, object]:
+    return {"constraints": [parse_constraint(text, name=name, unit="ms" if name == "latency" else "")]}
+
+
+def test_the_result_says_why_the_search_ended() -> None:
+    assert study(Archive(), num_evals=4).run().provenance["stopped"] == {
+        "rule": "num_evals",
+        "reason": "all 4 evaluations are made",
+    }
+    assert study(Archive(), num_evals=40).run().provenance["stopped"]["rule"] == "exhausted"
+
+
+@pytest.mark.parametrize("patience", [1, 7, 25])
+def test_patience_ends_a_search_and_a_resumed_one_at_the_same_trial(tmp_path: Path, patience: int) -> None:
+    asks = distinct(300)
+    options = {"num_evals": 300, "patience": patience, "min_gain": 0.01}
+    whole = study(Archive(), asks, **options).run()
+    assert whole.provenance["stopped"]["rule"] == "patience" and OPENING + patience <= len(whole) < 300
+    volumes, mark, stale = whole.hypervolumes(whole.reference_point), 0.0, 0
+    for i, volume in enumerate(volumes.tolist(), start=1):
+        stale = 0 if volume > 1.01 * mark or i <= OPENING else stale + 1
+        mark = volume if volume > 1.01 * mark else mark
+        assert (stale >= patience) == (i == len(whole))
+    for stop in (5, OPENING, len(whole) - 1, len(whole)):
+        with Archive.open(tmp_path / "a.jsonl", {}) as archive:
+            study(archive, asks, **{**options, "num_evals": stop}).run()
+        with Archive.open(tmp_path / "a.jsonl", {}) as archive:
+            assert study(archive, asks, **options).run().trials == whole.trials
+        (tmp_path / "a.jsonl").unlink()
+
+
+def test_a_search_goes_on_with_more_patience(tmp_path: Path) -> None:
+    asks = distinct(200)
+    for patience in (3, 20):
+        with Archive.open(tmp_path / "a.jsonl", {}) as archive:
+            result = study(archive, asks, num_evals=200, patience=patience, min_gain=0.05).run()
+    assert result.trials == study(Archive(), asks, num_evals=200, patience=20, min_gain=0.05).run().trials
+
+
+def test_a_time_budget_loses_nothing_and_every_run_gets_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(stopping.time, "monotonic", lambda: clock[0])
+
+    class Slow(Quality):
+        def measure(self, subnet, architecture):  # type: ignore[no-untyped-def]
+            clock[0] += 1.0
+            return super().measure(subnet, architecture)
+
+    quality, lengths = Slow(), []
+    for _ in range(4):
+        with Archive.open(tmp_path / "a.jsonl", {}) as archive:
+            result = study(archive, objectives=[quality, Size()], num_evals=9, time_budget=2.5).run()
+        lengths.append(len(result))
+    assert lengths == [3, 6, 9, 9] and quality.calls == ASKS[:9]
+    assert result.provenance["stopped"]["rule"] == "num_evals"
+    assert result.trials == study(Archive(), objectives=[Quality(), Size()], num_evals=9).run().trials
+
+
+def test_a_strategy_is_told_whole_answers_when_time_runs_out() -> None:
+    strategy = Listed(SPACE, ASKS, population=4)
+    result = study(Archive(), strategy=strategy, time_budget=1e-9).run()
+    assert len(result) == 1 and strategy.told == []
+    assert result.provenance["stopped"]["rule"] == "time_budget"
+
+
+@pytest.mark.parametrize("rules", [{"num_evals": 0}, {"patience": 0}, {"min_gain": 1.0}, {"time_budget": -1.0}])
+def test_rules_out_of_range(rules: dict[str, float]) -> None:
+    with pytest.raises(ConfigError, match=next(iter(rules))):
+        study(Archive(), **rules)
+
+
+# -- limits ----------------------------------------------------------------------------------------------------
+
+
+def test_what_breaks_a_limit_is_measured_and_does_not_count() -> None:
+    sizes = sorted(sum(a["ks"]) * 1000.0 for a in ASKS)
+    asks = [SPACE.largest(), *ASKS]
+    result = study(
+        Archive(), asks, num_evals=11, objectives=[Quality()], limited=[Size()], **limit(f"<= {sizes[4]}")
+    ).run()
+    assert len(result) == 11 and all(set(t.values) == {"acc", "size"} for t in result)
+    assert {t.values["size"] <= sizes[4] for t in result.feasible} == {True} and len(result.feasible) >= 5
+    assert all(t in result.feasible for t in result.front()) and result.best() in result.feasible
+    assert result.hypervolumes()[0] == 0.0 < result.hypervolumes()[-1]
+    relative = study(
+        Archive(),
+        ASKS,
+        objectives=[Quality()],
+        limited=[Size()],
+        **limit(f"<= {(sizes[4] + 1) / 42000:.12f} x largest"),
+    ).run()
+    assert [t.architecture for t in relative.feasible] == [t.architecture for t in result.feasible]
+
+
+def test_limits_that_nothing_keeps_are_an_error_that_keeps_the_measurements(tmp_path: Path) -> None:
+    with (
+        Archive.open(tmp_path / "a.jsonl", {}) as archive,
+        pytest.raises(InfeasibleError, match=r"none of 10 .*latency <= 1 ms: the closest has .*a.jsonl.*all 10 eval"),
+    ):
+        study(archive, csv_path=tmp_path / "a.csv", **limit("<= 1 ms", "latency")).run()
+    with Archive.open(tmp_path / "a.jsonl", {}) as archive:
+        assert study(archive, build=lambda a: pytest.fail("built"), **limit("<= 9 ms", "latency")).run().feasible
+
+
+def test_progress_shows_the_hypervolume_once_it_is_known() -> None:
+    seen: list[StudyProgress] = []
+    reference = {"acc": 10.0, "size": 50000.0}
+    result = study(Archive(), objectives=[Quality(), Size()], reference=reference, on_trial=seen.append).run()
+    assert [p.hypervolume for p in seen] == pytest.approx(result.hypervolumes(reference).tolist())
+    seen.clear()
+    study(Archive(), on_trial=seen.append).run()
+    assert {p.hypervolume for p in seen} == {None}

@@ -9,7 +9,9 @@ from toy import Listed, Quality, Size, build, distinct, toy_space
 
 from nas_compress.archive import Archive
 from nas_compress.errors import ArchiveError
+from nas_compress.search import SearchProblem
 from nas_compress.space import Architecture, bert_base_sst2, mobilenet_space
+from nas_compress.stopping import StopRules
 from nas_compress.study import Study
 from nas_compress.tables import read_results
 
@@ -76,11 +78,15 @@ def test_line_ends_json_and_byte_order_marks(tmp_path: Path, end: str) -> None:
     assert read_results(write(tmp_path / "a.csv", text), SPACE) == [(CANONICAL, {"macs": 7.0})]
 
 
-def test_a_missing_last_line_end_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    path = write(tmp_path / "a.csv", f'Sub-network,MACs\n"{A}",7')
-    with caplog.at_level(logging.WARNING):
-        read_results(path, SPACE)
-    assert "cut off" in caplog.text
+def test_a_missing_last_line_end_is_no_matter_and_a_missing_cell_is(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO):
+        assert len(read_results(write(tmp_path / "a.csv", f'Sub-network,MACs\n"{A}",7'), SPACE)) == 1
+    assert not caplog.text
+    for torn in (f'"{A}"', f'"{A[:9]}'):
+        with pytest.raises(ArchiveError, match="line 3: "):
+            read_results(write(tmp_path / "a.csv", f'Sub-network,MACs\n"{A}",7\n{torn}'), SPACE)
 
 
 def test_repeats_are_kept_in_order_and_gzip_needs_no_suffix(tmp_path: Path) -> None:
@@ -100,7 +106,8 @@ def test_one_column_per_dimension_keeps_zeros(tmp_path: Path) -> None:
 def test_an_archive_is_read_with_failed_trials_and_while_it_is_written(tmp_path: Path) -> None:
     asks, path = distinct(5), tmp_path / "a.jsonl"
     with Archive.open(path, {}) as archive:
-        result = Study(SPACE, [Size(), Quality(asks[1:2])], Listed(SPACE, asks), archive, build, num_evals=5).run()
+        problem = SearchProblem(SPACE, [Size(), Quality(asks[1:2])])
+        result = Study(problem, Listed(SPACE, asks), archive, build, rules=StopRules(5)).run()
         with path.open("ab") as stream:
             stream.write(b'{"architecture": {"ks"')
         rows = read_results(path, SPACE)
@@ -131,7 +138,7 @@ def test_an_archive_cut_in_its_header_is_empty(tmp_path: Path) -> None:
         (f'Sub-network,MACs\n"{A}",7\n"{{\'ks\': [3', "line 3: unexpected end of data"),
         (f'Sub-network,MACs\n"{A}",7\n"{A[:-1]}",7\n', "line 3: not an architecture"),
         (f'Sub-network,MACs\n"{A}",fast\n', "line 2: MACs = 'fast' is not a number"),
-        (f'Sub-network,MACs,macs\n"{A}",1,2\n', "line 1: two columns stand for macs"),
+        (f'Sub-network,MACs,macs\n"{A}",1,2\n', "line 2: two columns stand for macs"),
         (f'Sub-network,MACs\n"{A.replace("3, 5", "4, 5")}",1\n', r"line 2: ks\[0\] = 4 is not legal; allowed: 3, 5, 7"),
         ("ks,d\n3 3 3 3 3 x,1 1\n", "line 2: could not convert"),
         ("ks,d\n3 3 3 3 3,1 1\n", "line 2: ks has 5 values"),

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from nas_compress.errors import EvaluationError
 from nas_compress.objectives.base import AnalyticObjective, Measurement, Objective
-from nas_compress.search.base import SearchStrategy, Trial
+from nas_compress.search import SearchProblem, SearchStrategy, Trial
 from nas_compress.space import Architecture, Dimension, SearchSpace, depth_conditions
 
 
@@ -80,7 +80,7 @@ class Listed(SearchStrategy):
     """Asks for the given architectures, in batches of the population, and notes what it is told."""
 
     def __init__(self, space: SearchSpace, asks: Sequence[Architecture], population: int = 3) -> None:
-        super().__init__(space, [Size()], population=population)
+        super().__init__(SearchProblem(space, [Size()]), population=population)
         self.left = list(asks)
         self.told: list[list[Trial]] = []
 

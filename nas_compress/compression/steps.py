@@ -52,7 +52,7 @@ def train_supernet(state: State, options: TrainSupernetStep, tick: Tick) -> Outc
 
 def nas(state: State, options: NasStep, tick: Tick) -> Outcome:
     """Search the super-network; the archive keeps every measurement."""
-    result = state.search(lambda p: tick(p.done, p.total, f"{p.done} of {p.total} architectures"))
+    result = state.search(lambda p: tick(p.done, p.total, p.note))
     files = ["search_results.csv", "search_results.jsonl"]
     for name in files:
         _copy(state.work("nas") / name, state.folder / name)

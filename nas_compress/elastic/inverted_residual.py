@@ -12,7 +12,6 @@ from nas_compress.elastic.channels import by_importance, make_divisible, norm_te
 from nas_compress.elastic.conv import ElasticConv2d, ElasticDepthwiseConv2d
 from nas_compress.elastic.norm import ElasticBatchNorm2d
 from nas_compress.elastic.squeeze_excite import ElasticSqueezeExcite, SqueezeExcite
-from nas_compress.space import Value
 
 ACTIVATIONS: Mapping[str, type[nn.Module]] = {"relu": nn.ReLU, "hswish": nn.Hardswish}
 
@@ -88,7 +87,7 @@ class ElasticInvertedResidual(InvertedResidual):
         out_channels: int,
         *,
         kernel_sizes: tuple[int, ...],
-        expand_ratios: tuple[Value, ...],
+        expand_ratios: tuple[float, ...],
         stride: int,
         activation: str,
         squeeze_excite: bool,
@@ -106,11 +105,11 @@ class ElasticInvertedResidual(InvertedResidual):
         self.out_channels = out_channels
         self.stride = stride
 
-    def middle_channels(self, expand_ratio: Value) -> int:
+    def middle_channels(self, expand_ratio: float) -> int:
         """Return the channels between the two 1x1 convolutions."""
         return make_divisible(round(self.in_channels * expand_ratio))
 
-    def set_active(self, kernel_size: int, expand_ratio: Value) -> None:
+    def set_active(self, kernel_size: int, expand_ratio: float) -> None:
         """Use one kernel size and one expand ratio."""
         middle = self.middle_channels(expand_ratio)
         self.expand_conv.active_out = self.expand_norm.active_features = middle
@@ -141,7 +140,7 @@ class ElasticInvertedResidual(InvertedResidual):
         if self.gate is not None:
             self.gate.permute_channels(order)
 
-    def cost(self, kernel_size: int, expand_ratio: Value, size: int) -> tuple[int, int]:
+    def cost(self, kernel_size: int, expand_ratio: float, size: int) -> tuple[int, int]:
         """Return MACs and parameters of the extracted block for inputs of `size` x `size` pixels."""
         shape = (self.in_channels, self.middle_channels(expand_ratio), self.out_channels)
         return _block_cost(shape, kernel_size, self.stride, self.gate is not None, size)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from nas_compress.space import Architecture
+from nas_compress.space import Architecture, SearchSpace
 
 if TYPE_CHECKING:
     from torch import nn
@@ -47,9 +47,9 @@ class Objective(ABC):
     """
 
     name: str
-    direction: ClassVar[Direction]
-    unit: ClassVar[str]
-    column: ClassVar[str]
+    direction: Direction
+    unit: str
+    column: str
     depends_on_weights: ClassVar[bool] = True
 
     @classmethod
@@ -88,6 +88,13 @@ class AnalyticObjective(Objective):
     @abstractmethod
     def compute(self, architectures: Sequence[Architecture]) -> NDArray[np.float64]:
         """Return the values of canonical architectures, shape (n,)."""
+
+    def compute_encoded(self, space: SearchSpace, encoded: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return the values of canonical encoded architectures of shape (n, genes), shape (n,).
+
+        Searches compute many: sub-classes that need not decode override it.
+        """
+        return self.compute(space.decode(encoded))
 
     def measure(self, subnet: nn.Module | None, architecture: Architecture) -> Measurement:
         """Return the computed value; the sub-network is not looked at."""

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from nas_compress.constraints import parse_constraint
+from nas_compress.constraints import Limit, limit_texts, parse_constraint
 from nas_compress.objectives import objectives
 from nas_compress.report.comparison import plus_minus
 
@@ -21,7 +21,7 @@ _FIGURES: Mapping[str, Callable[[Entry], tuple[float, float]]] = {
 """The value and the standard error of a metric that an exported file has a figure for."""
 
 
-def check_limits(constraints: Mapping[str, str], artefacts: Sequence[Entry]) -> list[dict[str, Any]]:
+def check_limits(constraints: Mapping[str, Limit], artefacts: Sequence[Entry]) -> list[dict[str, Any]]:
     """Check the limits of a `select` step again on what the exported files measured.
 
     Args:
@@ -33,7 +33,7 @@ def check_limits(constraints: Mapping[str, str], artefacts: Sequence[Entry]) -> 
         the limit is relative; `met` says whether the value keeps to the limit. A metric that files have no figure for
         gives one row with `met` None and the `reason`.
     """
-    return [row for name, text in constraints.items() for row in _check(name, text, artefacts)]
+    return [row for name, text in limit_texts(constraints) for row in _check(name, text, artefacts)]
 
 
 def _check(name: str, text: str, artefacts: Sequence[Entry]) -> Iterator[dict[str, Any]]:

@@ -1,9 +1,11 @@
 """Search strategies: they propose architectures and are told what these measured."""
 
 from nas_compress.registry import Entry, Registry
-from nas_compress.search.base import SearchStrategy, Trial
+from nas_compress.search.base import SearchStrategy
+from nas_compress.search.problem import SearchProblem
+from nas_compress.search.trial import Trial
 
-__all__ = ["SearchStrategy", "Trial", "strategies"]
+__all__ = ["SearchProblem", "SearchStrategy", "Trial", "strategies"]
 
 strategies: Registry[type[SearchStrategy]] = Registry(
     "search strategy",
@@ -12,14 +14,73 @@ strategies: Registry[type[SearchStrategy]] = Registry(
             "nas_compress.search.random:RandomSearch",
             "every gene drawn uniformly, nothing asked twice: the baseline",
         ),
+        "grid": Entry(
+            "nas_compress.search.grid:GridSearch",
+            "every architecture of a small space, one after the other",
+        ),
         "nsga2": Entry(
-            "nas_compress.search.nsga2:NSGA2",
-            "NSGA-II, every candidate measured",
+            "nas_compress.search.evolutionary:NSGA2",
+            "NSGA-II (any number of objectives; the default)",
+            info={"inner": True},
+        ),
+        "rnsga2": Entry(
+            "nas_compress.search.evolutionary:RNSGA2",
+            "R-NSGA-II: NSGA-II drawn to reference points that you give",
+            info={"inner": True},
+        ),
+        "age": Entry(
+            "nas_compress.search.evolutionary:AGEMOEA",
+            "AGE-MOEA: adapts to the curvature of the front, for two objectives and more",
+            info={"inner": True},
+        ),
+        "unsga3": Entry(
+            "nas_compress.search.evolutionary:UNSGA3",
+            "U-NSGA-III: niches around reference directions, for three objectives and more",
+            info={"inner": True},
+        ),
+        "moead": Entry(
+            "nas_compress.search.evolutionary:MOEAD",
+            "MOEA/D: one weighted problem per reference direction",
+            info={"inner": True},
+        ),
+        "ctaea": Entry(
+            "nas_compress.search.evolutionary:CTAEA",
+            "C-TAEA: two archives, for limits that are hard to meet",
+            info={"inner": True},
+        ),
+        "mocmaes": Entry(
+            "nas_compress.search.evolutionary:MOCMAES",
+            "MO-CMA-ES: adapted covariance, for ordered choices",
+            info={"inner": True},
+        ),
+        "ga": Entry(
+            "nas_compress.search.evolutionary:GA",
+            "genetic algorithm for one objective",
+            info={"inner": True, "objectives": 1},
+        ),
+        "cmaes": Entry(
+            "nas_compress.search.evolutionary:CMAES",
+            "CMA-ES for one objective and ordered choices",
+            info={"inner": True, "objectives": 1},
+        ),
+        "bo": Entry(
+            "nas_compress.search.bo:BayesianOptimization",
+            "Bayesian optimisation: one architecture at a time, the optimistic estimate decides",
         ),
         "dynas": Entry(
             "nas_compress.search.dynas:DyNAS",
-            "NSGA-II on predictors that are fitted again after every few measurements",
+            "search on predictors that are fitted again after every few measurements",
+        ),
+        "concurrent": Entry(
+            "nas_compress.search.concurrent:ConcurrentNAS",
+            "ConcurrentNAS: whole populations found on weak predictors, measured in turn",
+        ),
+        "full": Entry(
+            "nas_compress.search.full:FullSearch",
+            "predictors trained first, then one long search on them",
         ),
     },
+    aliases={"agemoea": "age"},
 )
-"""The search strategies by name."""
+"""The search strategies by name; `info["objectives"]` is the most objectives that one takes, and `info["inner"]` marks
+those whose algorithm can search on predictions as well (`nas_compress.search.algorithms.evolution`)."""

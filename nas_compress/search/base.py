@@ -3,35 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
-from nas_compress.objectives.base import Objective
-from nas_compress.space import Architecture, SearchSpace
+from nas_compress.search.problem import SearchProblem
+from nas_compress.search.trial import Trial
+from nas_compress.space import Architecture
 
-
-@dataclass(frozen=True)
-class Trial:
-    """One evaluated architecture.
-
-    Attributes:
-        architecture: In canonical form.
-        values: The value of every objective in natural units; empty if the evaluation failed.
-        error: Why it failed, else None.
-        spreads: The uncertainty of values in the same units, for the objectives that have one.
-    """
-
-    architecture: Architecture
-    values: Mapping[str, float] = field(default_factory=dict)
-    error: str | None = None
-    spreads: Mapping[str, float] = field(default_factory=dict)
-
-    @property
-    def ok(self) -> bool:
-        """Whether every objective has a value."""
-        return self.error is None
+__all__ = ["SearchProblem", "SearchStrategy", "Trial"]
 
 
 class SearchStrategy(ABC):
@@ -42,27 +23,16 @@ class SearchStrategy(ABC):
     must not depend on how many evaluations are left.
 
     Args:
-        space: Where to search.
-        objectives: What to optimise, in order. Strategies use their names, directions and, for an
-            `AnalyticObjective`, `compute`; they never call `measure`.
+        problem: What to search. Strategies use the metrics' names, directions and, for an `AnalyticObjective`,
+            `compute`; they never call `measure`.
         seed: Seed of the strategy's own random generator.
         population: Number of architectures per generation, at least 1.
-        first: Architectures to ask for before any others (a warm start).
     """
 
-    def __init__(
-        self,
-        space: SearchSpace,
-        objectives: Sequence[Objective],
-        *,
-        seed: int = 42,
-        population: int = 50,
-        first: Sequence[Architecture] = (),
-    ) -> None:
-        self.space = space
-        self.objectives = tuple(objectives)
+    def __init__(self, problem: SearchProblem, *, seed: int = 42, population: int = 50) -> None:
+        self.problem = problem
+        self.space = problem.space
         self.population = population
-        self.first = tuple(dict.fromkeys(space.canonicalize(a) for a in first))
         self.rng = np.random.default_rng(seed)
 
     @abstractmethod
@@ -77,3 +47,7 @@ class SearchStrategy(ABC):
     @abstractmethod
     def tell(self, trials: Sequence[Trial]) -> None:
         """Take the outcome of what was asked, in the same order, failed trials included."""
+
+    def summary(self) -> dict[str, Any]:
+        """Return what is worth knowing of the strategy's own work so far, as plain data; nothing by default."""
+        return {}

@@ -8,11 +8,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from nas_compress.objectives.base import Objective
-from nas_compress.search import pareto
-from nas_compress.search.base import SearchStrategy, Trial
+from nas_compress.search.base import SearchStrategy
+from nas_compress.search.feasible import Feasible
+from nas_compress.search.problem import Limits, SearchProblem
+from nas_compress.search.trial import Trial
 from nas_compress.space import Architecture, SearchSpace
-from nas_compress.space.search_space import FloatMatrix, IntMatrix
+from nas_compress.space.search_space import IntMatrix
 
 _MOST_DRAWS = 2**16
 
@@ -21,30 +22,30 @@ class GenerationalSearch(SearchStrategy):
     """Proposes generation after generation and hands each out in pieces of any size.
 
     However `ask` cuts it up, the sequence of architectures is the same: the next generation is made when the
-    last one is used up, from everything told by then. The arguments are those of `SearchStrategy`.
+    last one is used up, from everything told by then. Architectures that break a limit on a computed metric are
+    never asked for, the problem's `first` and, where limits refer to it, the largest apart. The arguments are those
+    of `SearchStrategy`.
+
+    Raises:
+        InfeasibleError: Nothing that meets the limits on computed metrics was found.
     """
 
-    def __init__(
-        self,
-        space: SearchSpace,
-        objectives: Sequence[Objective],
-        *,
-        seed: int = 42,
-        population: int = 50,
-        first: Sequence[Architecture] = (),
-    ) -> None:
-        super().__init__(space, objectives, seed=seed, population=population, first=first)
-        self._size = space.size()
+    def __init__(self, problem: SearchProblem, *, seed: int = 42, population: int = 50) -> None:
+        super().__init__(problem, seed=seed, population=population)
+        self.limits = Limits(problem)
+        self._feasible = Feasible(self.space, self.limits, self.rng) if self.limits.analytic else None
+        self._size = self.space.size()
         self._seen: set[bytes] = set()
         self._told: list[Trial] = []
-        self._queue = deque(space.decode(self._claim(space.encode(self.first))))
+        first = [*problem.first, *([self.space.largest()] if self.limits.waits_for_largest else [])]
+        self._queue = deque(self.space.decode(self._take(self.space.encode(first))))
 
     @abstractmethod
     def _generation(self, told: Sequence[Trial]) -> IntMatrix:
         """Return the next generation, claimed and encoded, shape (n, genes); no rows once the space is exhausted.
 
         Args:
-            told: The trials that succeeded since the last generation was made.
+            told: The trials since the last generation was made, failed ones included.
         """
 
     def ask(self, n: int) -> list[Architecture]:
@@ -56,17 +57,20 @@ class GenerationalSearch(SearchStrategy):
 
     def tell(self, trials: Sequence[Trial]) -> None:
         """See `SearchStrategy.tell`."""
-        self._told.extend(trial for trial in trials if trial.ok)
-
-    def _costs(self, trials: Sequence[Trial]) -> FloatMatrix:
-        """Return the values to minimise of successful trials, shape (n, objectives)."""
-        values = np.array([[t.values[o.name] for o in self.objectives] for t in trials], dtype=np.float64)
-        return pareto.costs(values.reshape(-1, len(self.objectives)), [o.direction for o in self.objectives])
+        self.limits.learn(trials)
+        self._told.extend(trials)
 
     def _claim(self, rows: IntMatrix, most: int | None = None) -> IntMatrix:
-        """Return the rows that were never claimed before, `most` at most, in canonical form, and remember them."""
+        """Return the rows that may be asked for, `most` at most, in canonical form, and remember them.
+
+        Those are the ones that were never claimed before and that break no limit on a computed metric.
+        """
+        rows = canonical(self.space, rows)
+        return self._take(rows if self._feasible is None else rows[self._feasible.mask(rows)], most)
+
+    def _take(self, rows: IntMatrix, most: int | None = None) -> IntMatrix:
         fresh: list[IntMatrix] = []
-        for row in canonical(self.space, rows):
+        for row in rows:
             if len(fresh) == most:
                 break
             if (key := row.tobytes()) not in self._seen:
@@ -78,10 +82,12 @@ class GenerationalSearch(SearchStrategy):
         """Claim `n` random architectures, or all that are left: the exact size of the space says how many.
 
         Genes are drawn uniformly; the number of draws doubles until enough are new, so that the last few of a
-        small space are found too.
+        small space are found too. Under limits on computed metrics the tries are bounded, see `Feasible.draw`.
         """
-        genes = len(self.space.cardinalities)
         wanted, draws = min(n, self._size - len(self._seen)), n
+        if self._feasible is not None:
+            return self._take(self._feasible.draw(wanted, self._seen))
+        genes = len(self.space.cardinalities)
         rows = np.empty((0, genes), dtype=np.int64)
         while len(rows) < wanted:
             drawn = self.rng.integers(0, self.space.cardinalities, size=(draws, genes))

@@ -55,6 +55,46 @@ def reference_point(costs: FloatMatrix, margin: float = 0.1) -> NDArray[np.float
     return np.asarray(worst + margin * np.where(span > 0, span, 1.0))
 
 
+def crowding(costs: FloatMatrix) -> NDArray[np.float64]:
+    """Return the crowding distances of points of one front, shape (n,); the ends of every objective are at infinity.
+
+    Source: Deb et al., 2002, "A fast and elitist multiobjective genetic algorithm: NSGA-II", section III-B.
+    """
+    distances = np.zeros(len(costs))
+    for column in costs.T:
+        order = np.argsort(column, kind="stable")
+        span = column[order[-1]] - column[order[0]]
+        distances[order[[0, -1]]] = np.inf
+        if span > 0:
+            distances[order[1:-1]] += (column[order[2:]] - column[order[:-2]]) / span
+    return distances
+
+
+def fittest(costs: FloatMatrix, excess: NDArray[np.float64], n: int) -> NDArray[np.int64]:
+    """Return the indices of the best `n` points, the best first.
+
+    Points that keep all limits come first, by rank, then by crowding; the others follow by how far they are beyond.
+
+    Source: Deb et al., 2002, sections III and VI (constrained domination).
+
+    Args:
+        costs: Shape (k, m).
+        excess: How far each point is beyond the limits, shape (k,); 0 if it keeps them.
+        n: How many.
+    """
+    feasible, beyond = np.flatnonzero(excess <= 0), np.flatnonzero(excess > 0)
+    rank = ranks(costs[feasible])
+    chosen, left = [beyond[:0]], n
+    for front in (feasible[rank == r] for r in range(int(rank.max(initial=-1)) + 1)):
+        front = front[np.argsort(-crowding(costs[front]), kind="stable")[:left]]
+        chosen.append(front)
+        left -= len(front)
+        if not left:
+            break
+    chosen.append(beyond[np.argsort(excess[beyond], kind="stable")[:left]])
+    return np.concatenate(chosen)
+
+
 def greedy_improvement(candidates: FloatMatrix, front: FloatMatrix, reference: ArrayLike, n: int) -> NDArray[np.int64]:
     """Return the indices of at most `n` candidates, each the one that then improves the hypervolume most.
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from nas_compress.search.base import Trial
 from nas_compress.search.generational import GenerationalSearch
+from nas_compress.search.trial import Trial
 from nas_compress.space.search_space import IntMatrix
 
 

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterable, Iterator, Mapping
 
 from nas_compress.errors import ArchitectureError
 
-Value = int | float
+Value = int | float | str
+"""What a gene may hold: a number, a text, or true or false (a `bool` is an `int`)."""
+
+_WORD = re.compile(r"""('(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*")|\b(null|true|false)\b""")
+_PYTHON = {"null": "None", "true": "True", "false": "False"}
+"""JSON's words, which count outside of quotes alone."""
 
 
 class Architecture(Mapping[str, tuple[Value, ...]]):
@@ -28,18 +34,26 @@ class Architecture(Mapping[str, tuple[Value, ...]]):
         self._hash = hash(frozenset(self._values.items()))
 
     @classmethod
+    def of_rows(cls, rows: dict[str, tuple[Value, ...]]) -> Architecture:
+        """Return the architecture of tuples of plain Python values; unlike the constructor, it checks nothing."""
+        architecture = cls.__new__(cls)
+        architecture._values = rows
+        architecture._hash = hash(frozenset(rows.items()))
+        return architecture
+
+    @classmethod
     def parse(cls, text: str) -> Architecture:
         """Read an architecture from a Python or JSON dictionary, as published CSV files carry it.
 
         Raises:
-            ArchitectureError: The text is not a dictionary of numbers.
+            ArchitectureError: The text is not a dictionary of values or lists of values.
         """
         try:
-            values = ast.literal_eval(text.replace("null", "None"))
+            values = ast.literal_eval(_WORD.sub(lambda match: match[1] or _PYTHON[match[2]], text))
         except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError) as error:
             raise ArchitectureError(f"not an architecture: {text[:120]!r} (want {{'ks': [...], ...}})") from error
         if not isinstance(values, dict) or not all(_is_gene_row(row) for row in values.values()):
-            raise ArchitectureError(f"not an architecture: {text[:120]!r} (want lists of numbers by dimension)")
+            raise ArchitectureError(f"not an architecture: {text[:120]!r} (want lists of values by dimension)")
         return cls(values)
 
     def __reduce__(self) -> tuple[type[Architecture], tuple[dict[str, list[Value]]]]:
@@ -73,12 +87,12 @@ class Architecture(Mapping[str, tuple[Value, ...]]):
 
 
 def _row(values: Iterable[Value] | Value) -> tuple[Value, ...]:
-    """Return one dimension's values as plain numbers, whether they come from Python or from NumPy."""
-    row = list(values) if isinstance(values, Iterable) else [values]
+    """Return one dimension's values as plain Python ones, whether they come from Python or from NumPy."""
+    row = list(values) if isinstance(values, Iterable) and not isinstance(values, str) else [values]
     return tuple(value.item() if hasattr(value, "item") else value for value in row)
 
 
 def _is_gene_row(row: object) -> bool:
-    """Return whether a parsed value is a number, a list of numbers, or nothing."""
+    """Return whether a parsed value is one that a gene may hold, a list of such values, or nothing."""
     values = row if isinstance(row, (list, tuple)) else [0 if row is None else row]
-    return all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values)
+    return all(isinstance(v, Value) for v in values)

@@ -47,3 +47,19 @@ def bert_base_sst2() -> SearchSpace:
     )
     governed = ("num_attention_heads", "intermediate_size")
     return SearchSpace("bert_base_sst2", dimensions, depth_conditions("num_layers", governed, [12]))
+
+
+def nas_bench_201_space() -> SearchSpace:
+    """Return the cells of NAS-Bench-201 (Dong and Yang, 2020): an operation on each of 6 edges.
+
+    0 none, 1 skip connection, 2 convolution 1x1, 3 convolution 3x3, 4 average pooling.
+    """
+    return SearchSpace("nas_bench_201", (Dimension.uniform("op", range(5), 6),))
+
+
+def nas_bench_macro_space() -> SearchSpace:
+    """Return the chains of NAS-Bench-Macro (Su et al., 2021): a block in each of 8 layers.
+
+    0 identity, 1 MobileNet block of expand ratio 3 and kernel size 3, 2 of expand ratio 6 and kernel size 5.
+    """
+    return SearchSpace("nas_bench_macro", (Dimension.uniform("op", range(3), 8),))

@@ -15,7 +15,8 @@ class Dimension:
 
     Attributes:
         name: The published name (`"ks"`, `"num_attention_heads"`).
-        choices: The legal values of each gene, ascending.
+        choices: The legal values of each gene, ascending; in any order where a text is among them, the order that
+            then counts as from small to large.
     """
 
     name: str
@@ -27,18 +28,25 @@ class Dimension:
         for slot, values in enumerate(self.choices):
             if not values:
                 raise ConfigError(f"{self.name}[{slot}] has no legal value left")
-            if list(values) != sorted(set(values)):
+            if tuple(values) != _ordered(values):
                 raise ConfigError(f"{self.name}[{slot}] wants ascending, distinct values, got {values}")
 
     @classmethod
     def uniform(cls, name: str, values: Iterable[Value], slots: int = 1) -> Dimension:
-        """Return a dimension of `slots` genes that share the same legal values."""
-        return cls(name, (tuple(sorted(set(values))),) * slots)
+        """Return a dimension of `slots` genes that share the same legal values; repeats are left out."""
+        return cls(name, (_ordered(values),) * slots)
 
     @property
     def slots(self) -> int:
         """Number of genes."""
         return len(self.choices)
+
+
+def _ordered(values: Iterable[Value]) -> tuple[Value, ...]:
+    """Return distinct values, numbers ascending, those with a text among them in the order given."""
+    distinct = tuple(dict.fromkeys(values))
+    numbers = [value for value in distinct if not isinstance(value, str)]
+    return tuple(sorted(numbers)) if len(numbers) == len(distinct) else distinct
 
 
 @dataclass(frozen=True)
@@ -49,13 +57,13 @@ class Condition:
 
     Attributes:
         gene: The conditional gene, as (dimension, slot).
-        controller: The gene it depends on, as (dimension, slot).
+        controller: The gene it depends on, as (dimension, slot); one of numbers.
         at_least: The smallest value of the controller for which the gene is used.
     """
 
     gene: tuple[str, int]
     controller: tuple[str, int]
-    at_least: Value
+    at_least: float
 
 
 def depth_conditions(

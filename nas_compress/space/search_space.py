@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from math import prod
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,7 +42,8 @@ class SearchSpace:
         self._offsets = dict(
             zip((d.name for d in self.dimensions), np.cumsum([0, *(d.slots for d in self.dimensions)]), strict=False)
         )
-        self._choices = [np.asarray(values) for d in self.dimensions for values in d.choices]
+        self._choices = [_array(values) for d in self.dimensions for values in d.choices]
+        self._values: list[list[Value]] = [choices.tolist() for choices in self._choices]
         self._controllers = {self._index(c.gene): (self._index(c.controller), c.at_least) for c in self.conditions}
         self._order = self._activation_order()
 
@@ -53,6 +55,9 @@ class SearchSpace:
                 f"space {self.name!r}: two dimensions have one name ({', '.join(d.name for d in self.dimensions)})"
             )
         genes = [c.gene for c in self.conditions]
+        texts = {d.name for d in self.dimensions if any(isinstance(v, str) for values in d.choices for v in values)}
+        if text := next((c.controller[0] for c in self.conditions if c.controller[0] in texts), None):
+            raise ConfigError(f"space {self.name!r}: {text} holds texts, and so cannot control other genes")
         for name, slot in (*genes, *(c.controller for c in self.conditions)):
             if not 0 <= slot < slots.get(name, 0):
                 raise ConfigError(f"space {self.name!r}: a condition is about {name}[{slot}], which the space lacks")
@@ -92,10 +97,24 @@ class SearchSpace:
     def active(self, encoded: IntMatrix) -> NDArray[np.bool_]:
         """Return which genes are used, shape (n, genes), for encoded architectures of that shape."""
         mask = np.ones(encoded.shape, dtype=bool)
+        for genes, controllers, least in self._levels:
+            mask[:, genes] = mask[:, controllers] & (encoded[:, controllers] >= least)
+        return mask
+
+    @cached_property
+    def _levels(self) -> list[tuple[list[int], list[int], list[int]]]:
+        """Conditional genes, their controllers and the least choices of these; level by level, controllers first."""
+        levels: list[tuple[list[int], list[int], list[int]]] = []
+        level_of: dict[int, int] = {}
         for gene in self._order:
             controller, at_least = self._controllers[gene]
-            mask[:, gene] = mask[:, controller] & (self._choices[controller][encoded[:, controller]] >= at_least)
-        return mask
+            level_of[gene] = level = level_of.get(controller, -1) + 1
+            if level == len(levels):
+                levels.append(([], [], []))
+            least = int(np.searchsorted(self._choices[controller], at_least))
+            for part, value in zip(levels[level], (gene, controller, least), strict=True):
+                part.append(value)
+        return levels
 
     def size(self) -> int:
         """Return the exact number of distinct sub-networks (genotypes that differ in unused genes are one)."""
@@ -176,31 +195,49 @@ class SearchSpace:
                 )
 
     def _choice_index(self, gene: int, value: Value) -> int:
-        choices = self._choices[gene].tolist()
+        choices = self._values[gene]
         try:
-            index: int = choices.index(value)
+            return choices.index(value)
         except ValueError:
             legal = ", ".join(map(str, choices))
             raise ArchitectureError(f"{self.gene_names[gene]} = {value!r} is not legal; allowed: {legal}") from None
-        return index
 
     def decode(self, encoded: IntMatrix) -> list[Architecture]:
         """Return the canonical architectures of choice indices of shape (n, genes)."""
-        mask = self.active(encoded)
+        starts = [int(self._offsets[d.name]) for d in self.dimensions]
+        rows = [(d.name, start, start + d.slots) for d, start in zip(self.dimensions, starts, strict=True)]
+        shifted = np.where(self.active(encoded), encoded + 1, 0).tolist()
         architectures = []
-        for row, used in zip(encoded, mask, strict=True):
-            values = [c[i].item() if on else INACTIVE for c, i, on in zip(self._choices, row, used, strict=True)]
-            architectures.append(self._from_values(values))
+        for choices in shifted:
+            values = tuple([values[i] for values, i in zip(self._decoded, choices, strict=True)])
+            architectures.append(Architecture.of_rows({name: values[start:end] for name, start, end in rows}))
         return architectures
 
-    def _from_values(self, values: Sequence[Value]) -> Architecture:
-        return Architecture(
-            {d.name: values[(start := int(self._offsets[d.name])) : start + d.slots] for d in self.dimensions}
-        )
+    @cached_property
+    def _decoded(self) -> list[tuple[Value, ...]]:
+        """Return for every gene what stands for inactive, then its values."""
+        return [(INACTIVE, *values) for values in self._values]
 
     def sample(self, rng: np.random.Generator, n: int) -> list[Architecture]:
         """Return `n` canonical architectures, every gene drawn uniformly (repeats are possible)."""
         return self.decode(rng.integers(0, self.cardinalities, size=(n, len(self._choices))))
+
+    def enumerate(self) -> Iterator[NDArray[np.int64]]:
+        """Yield every sub-network once, as canonical choice indices of shape (genes,), in lexicographic order.
+
+        Unconditional genes come first in that order, then conditional ones.
+        """
+        row = np.zeros(len(self._choices), dtype=np.int64)
+        while True:
+            yield row.copy()
+            for position in range(len(row) - 1, -1, -1):
+                gene = self._roots_first[position]
+                if row[gene] + 1 < self.cardinalities[gene] and self._is_active(gene, row):
+                    row[gene] += 1
+                    row[self._roots_first[position + 1 :]] = 0
+                    break
+            else:
+                return
 
     def smallest(self) -> Architecture:
         """Return the architecture with every gene at its lowest value."""
@@ -237,15 +274,16 @@ class SearchSpace:
         """
         choices = {d.name: list(d.choices) for d in self.dimensions}
         for key, wanted in allowed.items():
-            values = {wanted} if isinstance(wanted, (int, float)) else set(wanted)
+            values = {wanted} if isinstance(wanted, Value) else set(wanted)
             dimension, _, slot = key.partition("[")
             if dimension not in choices or (slot and key not in self.gene_names):
                 known = [*choices, *self.gene_names]
                 raise ConfigError(f"space {self.name!r} has no gene {key!r}{suggest(key, known)}")
             for i in [int(slot[:-1])] if slot else range(len(choices[dimension])):
-                full = self._choices[self._index((dimension, i))].tolist()
+                full = self._values[self._index((dimension, i))]
                 if not values or not values <= set(full):
-                    raise ConfigError(f"{dimension}[{i}]: {sorted(values)} is not a part of the legal values {full}")
+                    given = sorted(values, key=_text_last)
+                    raise ConfigError(f"{dimension}[{i}]: {given} is not a part of the legal values {full}")
                 choices[dimension][i] = tuple(v for v in choices[dimension][i] if v in values)
         dimensions = [Dimension(d.name, tuple(choices[d.name])) for d in self.dimensions]
         return SearchSpace(name or f"{self.name} (restricted)", dimensions, self.conditions)
@@ -260,3 +298,13 @@ class SearchSpace:
 
     def __repr__(self) -> str:
         return f"SearchSpace({self.name!r}, {len(self._choices)} genes, {self.size():.3g} sub-networks)"
+
+
+def _array(values: Sequence[Value]) -> NDArray[Any]:
+    """Return the legal values of a gene as an array that keeps them as they are: texts and mixtures as objects."""
+    alike = not any(isinstance(v, str) for v in values) and len({isinstance(v, bool) for v in values}) == 1
+    return np.asarray(values) if alike else np.array(values, dtype=object)
+
+
+def _text_last(value: Value) -> tuple[bool, Value]:
+    return isinstance(value, str), value

@@ -3,6 +3,9 @@
 The registry maps a name to a factory `(num_classes=..., seed=...) -> ImageSupernet`; `Entry.info` holds what must be
 known without importing torch: the metrics of quality of the task that the net does, the dataset it is meant for, the
 channels of its input images, a function that returns its space, and where its published weights are.
+
+The names `replay/...` stand for replay problems: there is no network, `info["replay"]` is the problem's `Description`,
+and `info["metrics"]` are all the metrics that it offers.
 """
 
 from __future__ import annotations
@@ -12,8 +15,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nas_compress.errors import CheckpointError
+from nas_compress.errors import CheckpointError, ConfigError
 from nas_compress.registry import Entry, Registry
+from nas_compress.replay import Description, replays
 from nas_compress.supernets.mobilenet_config import DIGITS_MBV3, OFA_MBV3_W1_0, OFA_MBV3_W1_2, MobileNetConfig
 
 if TYPE_CHECKING:
@@ -42,6 +46,31 @@ def _mobilenet(
     return name, Entry(build, summary, info)
 
 
+def _replay(problem: str) -> tuple[str, Entry]:
+    """Return the registry's entry of a replay problem."""
+    name, description = f"replay/{problem}", replays.entry(problem).info["description"]
+    info = {
+        "replay": description,
+        "metrics": description.metrics,
+        "dataset": None,
+        "space": description.space,
+        "weights": None,
+    }
+
+    def build(num_classes: int | None = None, seed: int | None = None) -> ImageSupernet:
+        raise ConfigError(f"supernet {name!r} has no network: its values come from published tables")
+
+    return name, Entry(build, f"{description.summary} (no network: values from tables)", info)
+
+
+def replay_of(name: str | None) -> Description | None:
+    """Return the replay problem that a name in `supernets` stands for; None for a network and for unknown names."""
+    if name is None or name not in supernets:
+        return None
+    description: Description | None = supernets.entry(name).info.get("replay")
+    return description
+
+
 supernets: Registry[Callable[..., ImageSupernet]] = Registry(
     "supernet",
     dict(
@@ -67,6 +96,7 @@ supernets: Registry[Callable[..., ImageSupernet]] = Registry(
                 "digits",
                 None,
             ),
+            *map(_replay, replays),
         ]
     ),
 )
@@ -107,4 +137,4 @@ def load_supernet(
     return net.eval()
 
 
-__all__ = ["load_supernet", "supernets"]
+__all__ = ["load_supernet", "replay_of", "supernets"]

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from nas_compress.elastic import ElasticInvertedResidual, InvertedResidual, make_divisible
-from nas_compress.space import Architecture, Value
+from nas_compress.space import Architecture
 from nas_compress.supernets.base import ImageSupernet
 from nas_compress.supernets.mobilenet_config import MobileNetConfig
 
@@ -128,7 +128,7 @@ class MobileNetSupernet(ImageSupernet):
 
     # -- sub-networks --------------------------------------------------------------------------------------
 
-    def _blocks(self, architecture: Architecture) -> Iterator[tuple[ElasticInvertedResidual, int, Value]]:
+    def _blocks(self, architecture: Architecture) -> Iterator[tuple[ElasticInvertedResidual, int, float]]:
         """Yield the active blocks of an architecture with their kernel sizes and expand ratios."""
         most = max(self.config.depths)
         for stage, depth in enumerate(architecture["d"]):
@@ -136,7 +136,7 @@ class MobileNetSupernet(ImageSupernet):
                 slot = stage * most + position
                 block = cast(nn.ModuleList, self.stages[stage])[position]
                 kernel, ratio = architecture["ks"][slot], architecture["e"][slot]
-                yield cast(ElasticInvertedResidual, block), int(kernel), ratio
+                yield cast(ElasticInvertedResidual, block), int(kernel), float(ratio)
 
     def _configure(self, architecture: Architecture) -> None:
         for block, kernel, ratio in self._blocks(architecture):

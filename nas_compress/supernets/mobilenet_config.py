@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from nas_compress.errors import ConfigError
-from nas_compress.space import SearchSpace, Value, mobilenet_space
+from nas_compress.space import SearchSpace, mobilenet_space
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class MobileNetConfig:
     activations: tuple[str, ...] = ("relu", "relu", "relu", "hswish", "hswish", "hswish")
     squeeze_excite: tuple[bool, ...] = (False, True, False, True, True)
     kernel_sizes: tuple[int, ...] = (3, 5, 7)
-    expand_ratios: tuple[Value, ...] = (3, 4, 6)
+    expand_ratios: tuple[float, ...] = (3, 4, 6)
     depths: tuple[int, ...] = (2, 3, 4)
     resolutions: tuple[int, ...] = tuple(range(128, 225, 4))
     in_channels: int = 3

@@ -131,7 +131,9 @@ def test_unused_genes_may_hold_leftovers():
     assert space.canonicalize(leftovers) == space.smallest()
 
 
-@pytest.mark.parametrize("text", ["", "[1]", "{'ks': 'a'}", "{'ks': [True]}", "__import__('os')", "{'ks': {1: 2}}"])
+@pytest.mark.parametrize(
+    "text", ["", "[1]", "{'ks': a}", "{'ks': [[1]]}", "{'ks': [null]}", "__import__('os')", "{'ks': {1: 2}}"]
+)
 def test_text_that_is_no_architecture(text):
     with pytest.raises(ArchitectureError, match="not an architecture"):
         Architecture.parse(text)

@@ -1,0 +1,305 @@
+"""The approaches of a search and their options: of their sections in search configs, and of the recipe's `nas` step."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args
+
+from pydantic import BeforeValidator, Field
+
+from nas_compress.constraints import MULTIPLES, limit_texts
+from nas_compress.objectives import objectives
+from nas_compress.objectives.config import LatencyConfig
+from nas_compress.settings import Count, FilePath, Fraction, Location, Natural, Positive, Settings, show
+
+Approach = Literal["dynas", "concurrent", "full", "evolutionary", "random"]
+APPROACHES: tuple[str, ...] = get_args(Approach)
+"""The approaches that search a super-network."""
+
+T = TypeVar("T")
+
+
+def _limits(value: object) -> object:
+    """Let a limit be a text or a list of texts; a bare number does not say on which side it lies."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        raise ValueError(f"{show(value)} is not a limit; write '<= {value}' or '>= {value}'")
+    texts = value if isinstance(value, list) else [value]
+    if not texts or not all(isinstance(text, str) for text in texts):
+        raise ValueError(f"{show(value)} is not a limit; write '<= 300M', or a list of such texts")
+    return value
+
+
+def _number(value: object) -> object:
+    """Let numbers be texts that end in k, M or G, as in limits."""
+    match = re.fullmatch(r"\s*(\S*?\d\.?)\s*([kKMG])\s*", value) if isinstance(value, str) else None
+    try:
+        return float(match[1]) * MULTIPLES[match[2]] if match else value
+    except ValueError:
+        return value
+
+
+def _predictors(value: object) -> object:
+    names = list(value.items()) if isinstance(value, dict) else [value]
+    if value is not None and not all(isinstance(n, (str, tuple)) and all(isinstance(x, str) for x in n) for n in names):
+        raise ValueError(f"{show(value)} is not a predictor's name, nor a mapping of metrics to names")
+    return value
+
+
+Constraints = dict[str, Annotated[str | list[str], BeforeValidator(_limits)]]
+"""Limits per metric: a text, or a list of texts that must all be met."""
+
+Point = dict[str, Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]]
+"""A value per metric, in natural units."""
+
+Predictors = Annotated[str | dict[str, str] | None, BeforeValidator(_predictors)]
+Metrics = Annotated[list[str], Field(min_length=1)]
+
+
+class CommonOptions(Settings):
+    """What a search optimises, within which limits, and when it stops: shared by all approaches."""
+
+    metrics: list[str]
+    constraints: Constraints = Field(
+        default_factory=dict,
+        description="Limits per metric (`<= 300M`, `<= 2 ms`, `<= 0.5 x largest`, or a list of them); "
+        "a metric that is not among `metrics` is measured for its limit alone.",
+    )
+    patience: Count | None = Field(
+        None,
+        description="Stop after so many evaluations without a gain of hypervolume (`min_gain`); null = never.",
+    )
+    min_gain: Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)] = Field(
+        0.001, description="Growth of the hypervolume, as a part of it, that counts for `patience`."
+    )
+    time_budget: Positive | None = Field(
+        None, description="Seconds after which this run stops measuring; start it again to go on. null = no limit."
+    )
+    reference_point: Point | None = Field(
+        None,
+        description="Reference point of the hypervolume, a value per metric (`{acc: 70, macs: 500M}`); "
+        "null = a tenth worse than the worst of the first trials.",
+    )
+
+    @property
+    def limits(self) -> list[tuple[str, str]]:
+        """Every single limit as a metric, in the spelling of the config, and a text."""
+        return limit_texts(self.constraints)
+
+
+class BasicConfig(CommonOptions):
+    """Section `nas.basic`: INC's basic search, whose models are built, trained and evaluated by functions."""
+
+    where: ClassVar[Location] = ("nas", "basic")
+
+    metrics: list[str] = Field(
+        default_factory=list, description="Names of the values that `eval_func` returns; also `nas.search.metrics`."
+    )
+    constraints: Constraints = Field(
+        default_factory=dict, description="Limits on `metrics` (`>= 0.9`, `<= 0.5 x largest`, or a list of them)."
+    )
+    results_csv_path: FilePath = Field(
+        Path("search_results.csv"), description="Results table; the archive that a search resumes from lies beside it."
+    )
+
+
+class SearchOptions(CommonOptions):
+    """What a search of a super-network measures, and how much: shared with the recipe's `nas` step."""
+
+    metrics: Metrics = Field(
+        default_factory=lambda: ["acc", "macs"],
+        description="Objectives, in order: names of `nas-compress list objectives`, also INC's spellings.",
+    )
+    population: Annotated[Count, Field(le=100_000)] = Field(
+        50, description="Architectures per generation; at most `num_evals`."
+    )
+    num_evals: Count = Field(250, description="Architectures to evaluate in all, repeats not counted.")
+    batch_size: Count = Field(1, description="Batch size at which latency is measured.")
+    eval_batch_size: Count = Field(64, description="Batch size for validation; no effect on the result.")
+    test_fraction: Fraction = Field(1.0, description="Part of the search-validation images to use, 0 to 1.")
+    calibration_images: Count = Field(2000, description="Training images for BN recalibration, at most.")
+    latency: LatencyConfig = Field(default_factory=LatencyConfig, description="How latency is measured.")
+    warm_start: FilePath | None = Field(
+        None,
+        description="Results of an earlier search (ours, INC's or DyNAS-T's CSV), on any hardware: its front is "
+        "evaluated first, and predictors learn from all of it.",
+    )
+
+    @property
+    def limited(self) -> list[str]:
+        """Registered names of the metrics that are measured for the sake of a limit alone."""
+        optimised = {canonical(name) for name in self.metrics}
+        return list(dict.fromkeys(n for n in map(canonical, self.constraints) if n not in optimised))
+
+    @property
+    def measured(self) -> list[str]:
+        """All metrics that are measured, by their registered names: the objectives, then what limits alone are on."""
+        return [*map(canonical, self.metrics), *self.limited]
+
+    def strategy_options(self) -> dict[str, Any]:
+        """Return what the approach's strategy takes beyond the options of all strategies, as plain data."""
+        return {}
+
+
+class RandomOptions(SearchOptions):
+    """Random search: the baseline."""
+
+
+class EvolutionaryOptions(SearchOptions):
+    """Every candidate is measured: an evolutionary algorithm, `bo` or `grid`, whichever `search_algorithm` names."""
+
+    reference_points: list[Point] | None = Field(
+        None, description="Points to search near, a value per metric each (`search_algorithm: rnsga2` alone)."
+    )
+
+    def strategy_options(self) -> dict[str, Any]:
+        """Return the reference points, if any; see the base class."""
+        points = self.reference_points
+        return {} if points is None else {"reference_points": [by_registered_name(p) for p in points]}
+
+
+class PredictingOptions(SearchOptions):
+    """What approaches that search on predictions share."""
+
+    predictor: Predictors = Field(
+        None,
+        description="Predictor of measured metrics, one for all or one per metric (`{acc: gp, latency: ridge}`): names "
+        "of `nas-compress list predictors`, `auto` among them; null = the approach's own choice.",
+    )
+
+    def strategy_options(self) -> dict[str, Any]:
+        """Return the predictors, if any are named; see the base class."""
+        named = self.predictor
+        if named is None:
+            return {}
+        return {"predictor": named if isinstance(named, str) else by_registered_name(named)}
+
+
+class DynasOptions(PredictingOptions):
+    """DyNAS: measure a population, fit predictors, search on the predictions, measure the best unseen, and again."""
+
+    predictor: Predictors = Field(
+        "gp",
+        description="Predictor of measured metrics, one for all or one per metric (`{acc: gp, latency: ridge}`): names "
+        "of `nas-compress list predictors`.",
+    )
+    batch: Count = Field(10, description="Architectures measured between two fits; `population` if that is smaller.")
+
+    def strategy_options(self) -> dict[str, Any]:
+        """Return predictors and batch; see the base class."""
+        return {**super().strategy_options(), "batch": self.batch}
+
+
+class GenerationsOptions(PredictingOptions):
+    """What approaches with a long inner search share."""
+
+    generations: Count = Field(200, description="Generations of the search on predictions.")
+
+    def strategy_options(self) -> dict[str, Any]:
+        """Return predictors and generations; see the base class."""
+        return {**super().strategy_options(), "generations": self.generations}
+
+
+class ConcurrentOptions(GenerationsOptions):
+    """ConcurrentNAS: measure a population, fit weak predictors, search on them, measure the final population, again."""
+
+    validation_only: list[str] | None = Field(
+        None, description="Metrics that are never predicted; null = those that are computed."
+    )
+
+    def strategy_options(self) -> dict[str, Any]:
+        """Return predictors, generations and what is not predicted; see the base class."""
+        options = super().strategy_options()
+        if self.validation_only is not None:
+            options["validation_only"] = [canonical(name) for name in self.validation_only]
+        return options
+
+
+class FullOptions(GenerationsOptions):
+    """Full search: train predictors on a sample of measurements, search on them once, measure what comes out."""
+
+    training_samples: Count | None = Field(
+        None, description="Architectures that the predictors are trained on; null = 80 % of `num_evals`."
+    )
+
+    def strategy_options(self) -> dict[str, Any]:
+        """Return predictors, generations and the size of the sample; see the base class."""
+        samples = self.training_samples or max(1, round(0.8 * self.num_evals))
+        return {**super().strategy_options(), "training_samples": samples}
+
+
+class SupernetSearch(SearchOptions):
+    """A search in a super-network: shared by all approaches."""
+
+    supernet: str | None = Field(None, description="The super-network: a name of `nas-compress list supernets`.")
+    supernet_ckpt_path: FilePath | None = Field(
+        None, description="Trained weights: `.safetensors`, or a published `.pth` / `.pt` of the same net."
+    )
+    dataset: str | None = Field(
+        None, description="A name of `nas-compress list data`; null for the one the super-network is meant for."
+    )
+    dataset_path: FilePath | None = Field(None, description="Folder of the dataset, where it has files.")
+    results_csv_path: FilePath = Field(
+        Path("search_results.csv"), description="Results table; the archive that a search resumes from lies beside it."
+    )
+    num_workers: Natural = Field(0, description="Accepted for INC's files; no effect.")
+    distributed: bool = Field(False, description="Accepted for INC's files; only false.")
+
+
+class DynasConfig(DynasOptions, SupernetSearch):
+    """Section `nas.dynas`."""
+
+    where: ClassVar[Location] = ("nas", "dynas")
+
+
+class ConcurrentConfig(ConcurrentOptions, SupernetSearch):
+    """Section `nas.concurrent`."""
+
+    where: ClassVar[Location] = ("nas", "concurrent")
+
+
+class FullConfig(FullOptions, SupernetSearch):
+    """Section `nas.full`."""
+
+    where: ClassVar[Location] = ("nas", "full")
+
+
+class EvolutionaryConfig(EvolutionaryOptions, SupernetSearch):
+    """Section `nas.evolutionary`."""
+
+    where: ClassVar[Location] = ("nas", "evolutionary")
+
+
+class RandomConfig(RandomOptions, SupernetSearch):
+    """Section `nas.random`."""
+
+    where: ClassVar[Location] = ("nas", "random")
+
+
+OPTIONS: Mapping[str, type[SearchOptions]] = {
+    "dynas": DynasOptions,
+    "concurrent": ConcurrentOptions,
+    "full": FullOptions,
+    "evolutionary": EvolutionaryOptions,
+    "random": RandomOptions,
+}
+"""The options of each approach."""
+
+PREDICTING: tuple[str, ...] = tuple(name for name, options in OPTIONS.items() if issubclass(options, PredictingOptions))
+"""The approaches that search on predictions, with an inner algorithm."""
+
+
+def approaches_with(option: str) -> list[str]:
+    """Return the approaches that have an option."""
+    return [name for name, options in OPTIONS.items() if option in options.model_fields]
+
+
+def canonical(metric: str) -> str:
+    """Return the registered spelling of a metric; an unknown name as it is."""
+    return objectives.canonical(metric) if metric in objectives else metric
+
+
+def by_registered_name(values: Mapping[str, T]) -> dict[str, T]:
+    """Return a mapping whose keys are metrics with their registered spellings."""
+    return {canonical(name): value for name, value in values.items()}

@@ -1,0 +1,111 @@
+"""A search's result from its archive."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from nas_compress.constraints import Constraint, limit_texts, parse_constraint
+from nas_compress.errors import ArchiveError, ConfigError
+from nas_compress.objectives import Objective, objectives
+from nas_compress.records import ArchiveContents, Record, read_archive
+from nas_compress.result import ObjectiveInfo, SearchResult
+from nas_compress.search.trial import Trial
+from nas_compress.space import Architecture
+from nas_compress.space.dimension import Condition, Dimension
+from nas_compress.space.search_space import SearchSpace
+
+
+def load_result(path: str | os.PathLike[str], given: Sequence[Objective | ObjectiveInfo] | None = None) -> SearchResult:
+    """Return the result of a search, finished or not; see `SearchResult.load`."""
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise ArchiveError(f"cannot read the archive {path}: {error.strerror}") from error
+    contents = read_archive(data, str(path))
+    search = contents.search
+    limits = search.get("constraints", {})
+    optimised = [ObjectiveInfo.of(o) for o in given] if given is not None else _optimised(search, path)
+    known = [o.name for o in optimised]
+    limited = _registered([name for name in limits if name not in known], path)
+    metrics = [*optimised, *limited]
+    records = _latest(contents, [o.name for o in metrics])
+    return SearchResult(
+        _trials(records, [o.name for o in metrics]),
+        optimised,
+        limited=limited,
+        constraints=_constraints(limits, metrics),
+        provenance=_provenance(contents, records, path),
+        largest=_largest(search.get("space")),
+    )
+
+
+def _optimised(search: Mapping[str, Any], path: object) -> list[ObjectiveInfo]:
+    """Return the objectives that the archive itself describes, as a basic search does, or registered ones."""
+    if "directions" not in search:
+        return _registered(search.get("metrics"), path)
+    pairs = zip(search["metrics"], search["directions"], strict=True)
+    return [ObjectiveInfo(name, direction, "", name) for name, direction in pairs]
+
+
+def _registered(names: Sequence[str] | None, path: object) -> list[ObjectiveInfo]:
+    if names is None:
+        raise ConfigError(f"{path} does not say which metrics were optimised; give objectives")
+    for name in names:
+        if name not in objectives:
+            raise ConfigError(f"{path}: the metric {name!r} is not registered here; register it, or give objectives")
+    infos = [(name, objectives.entry(name).info) for name in names]
+    return [ObjectiveInfo(name, i["direction"], i["unit"], i["column"]) for name, i in infos]
+
+
+def _constraints(limits: Mapping[str, Any], metrics: Sequence[ObjectiveInfo]) -> list[Constraint]:
+    units = {o.name: o.unit for o in metrics}
+    return [parse_constraint(text, name=name, unit=units[name]) for name, text in limit_texts(limits)]
+
+
+Records = dict[Architecture, dict[str, Record]]
+
+
+def _latest(contents: ArchiveContents, names: Sequence[str]) -> Records:
+    """Return records by architecture and metric, in the order of evaluation: those in each metric's last context."""
+    last = {record.objective: record.context for record in contents.records}
+    found: Records = {}
+    for record in contents.records:
+        by_name = found.setdefault(record.architecture, {})
+        if record.objective in names and record.context == last[record.objective]:
+            by_name[record.objective] = record
+    return found
+
+
+def _trials(found: Records, names: Sequence[str]) -> list[Trial]:
+    """Return a trial per architecture that failed or has all metrics; one that the search was at is left out."""
+    trials = []
+    for architecture, records in found.items():
+        failed = next((r for r in records.values() if r.error is not None), None)
+        if failed is not None:
+            trials.append(Trial(architecture, error=f"{failed.objective}: {failed.error}"))
+        elif len(records) == len(names):
+            values = {name: float(records[name].value or 0.0) for name in names}
+            spreads = {name: spread for name in names if (spread := records[name].spread) is not None}
+            trials.append(Trial(architecture, values, spreads=spreads))
+    return trials
+
+
+def _provenance(contents: ArchiveContents, found: Records, path: object) -> dict[str, Any]:
+    used = {name: record.context for records in found.values() for name, record in records.items()}
+    return {
+        "search": contents.search,
+        "archive": str(path),
+        "contexts": {name: contents.contexts[key] for name, key in used.items()},
+    }
+
+
+def _largest(space: Mapping[str, Any] | None) -> Architecture | None:
+    """Return the largest architecture of a space as `SearchSpace.describe` tells of it."""
+    if space is None:
+        return None
+    dimensions = [Dimension(name, tuple(map(tuple, choices))) for name, choices in space["dimensions"].items()]
+    conditions = [Condition((g[0], g[1]), (c[0], c[1]), at_least) for g, c, at_least in space["conditions"]]
+    return SearchSpace(space["name"], dimensions, conditions).largest()

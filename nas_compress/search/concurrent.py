@@ -1,0 +1,80 @@
+"""ConcurrentNAS."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
+import numpy as np
+
+from nas_compress.errors import ConfigError
+from nas_compress.search.guided import GuidedSearch
+from nas_compress.search.problem import SearchProblem
+from nas_compress.search.surrogate import predicted_metrics
+from nas_compress.search.trial import Trial
+from nas_compress.space.search_space import IntMatrix
+
+
+class ConcurrentNAS(GuidedSearch):
+    """Measures a population, trains weak predictors on all that is measured, evolves on them, measures what survives.
+
+    The loop is Algorithm 1 of the source: a random (or warm-start) population of c architectures; then, in every
+    iteration, the objectives are measured, the predictors are trained on all results, the evolutionary algorithm runs
+    for J generations on the predictions, from random architectures of its own, and its last population is
+    measured next. What was measured before is not measured again: the best others that the run saw take its place.
+
+    Source: Sarah et al., 2022, "A Hardware-Aware System for Accelerating Deep Neural Network Optimization",
+    section 4.5 and Algorithm 1; the predictors of section 4.3 (ridge, and SVR for BLEU).
+
+    Args:
+        problem: See `SearchStrategy`.
+        seed: See `SearchStrategy`.
+        population: The paper's c, also that of the inner algorithm.
+        predictor: See `GuidedSearch`.
+        generations: The paper's J, of the inner algorithm; "> 200" there.
+        validation_only: Metrics that are never predicted: computed ones are computed, measured ones play no part in
+            the search on predictions. None stands for the computed ones; an empty list has these predicted, too.
+        algorithm: See `GuidedSearch`.
+    """
+
+    defaults: ClassVar[Mapping[str, str]] = {"": "ridge", "bleu": "svr"}
+
+    def __init__(
+        self,
+        problem: SearchProblem,
+        *,
+        seed: int = 42,
+        population: int = 50,
+        predictor: str | Mapping[str, str] | None = None,
+        generations: int = 200,
+        validation_only: Sequence[str] | None = None,
+        algorithm: str = "nsga2",
+    ) -> None:
+        self.generations = generations
+        self._validation_only = None if validation_only is None else set(validation_only)
+        _check(problem, self._validation_only)
+        super().__init__(problem, seed=seed, population=population, predictor=predictor, algorithm=algorithm)
+
+    def _predicted(self) -> list[str]:
+        if self._validation_only is None:
+            return predicted_metrics(self.problem)
+        return [o.name for o in self.problem.metrics if o.name not in self._validation_only]
+
+    def _generation(self, told: Sequence[Trial]) -> IntMatrix:
+        self._learn(told)
+        if len(self._seen) < self.population or not self._fit():
+            return self._draw(max(1, self.population - len(self._seen)))
+        rows, costs, excess = self._evolve(self.population, self.generations)
+        chosen = self._claim(rows[: self.population])
+        missing = self.population - len(chosen)
+        if not missing:
+            return chosen
+        rows, costs, excess = self._unseen(rows, costs, excess)
+        return np.vstack([chosen, self._ask_for(rows[self._improving(missing, costs, excess)], missing)])
+
+
+def _check(problem: SearchProblem, validation_only: set[str] | None) -> None:
+    names = [o.name for o in problem.metrics]
+    for name in validation_only or ():
+        if name not in names:
+            raise ConfigError(f"validation_only: {name!r} is not among {', '.join(names)}")

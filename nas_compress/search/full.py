@@ -1,0 +1,61 @@
+"""Full search."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from nas_compress.search.guided import GuidedSearch
+from nas_compress.search.problem import SearchProblem
+from nas_compress.search.trial import Trial
+from nas_compress.space.search_space import IntMatrix
+
+
+class FullSearch(GuidedSearch):
+    """Trains predictors on random measurements, searches on them once and at length, measures what comes out.
+
+    Source: Sarah et al., 2022, "A Hardware-Aware System for Accelerating Deep Neural Network Optimization",
+    section 4.4.
+
+    Args:
+        problem: See `SearchStrategy`.
+        seed: See `SearchStrategy`.
+        population: That of the inner algorithm, and the number of architectures measured at a time.
+        predictor: See `GuidedSearch`.
+        generations: Of the inner algorithm.
+        training_samples: Architectures measured before the predictors are trained; a warm start counts.
+        algorithm: See `GuidedSearch`.
+    """
+
+    def __init__(
+        self,
+        problem: SearchProblem,
+        *,
+        seed: int = 42,
+        population: int = 50,
+        predictor: str | Mapping[str, str] | None = None,
+        generations: int = 200,
+        training_samples: int = 200,
+        algorithm: str = "nsga2",
+    ) -> None:
+        super().__init__(problem, seed=seed, population=population, predictor=predictor, algorithm=algorithm)
+        self.generations, self.training_samples = generations, training_samples
+        self._found: IntMatrix | None = None
+
+    def _generation(self, told: Sequence[Trial]) -> IntMatrix:
+        self._learn(told)
+        missing = self.training_samples - len(self._rows)
+        if self._found is None and missing > 0:
+            return self._draw(min(missing, self.population))
+        if self._found is None:
+            self._found = self._search()
+        return self._ask_for(self._found, self.population)
+
+    def _search(self) -> IntMatrix:
+        """Return all that the search on the predictions saw, what to measure first, first."""
+        if not self._fit():
+            return np.empty((0, self._rows.shape[1]), dtype=np.int64)
+        rows, costs, excess = self._unseen(*self._evolve(self.population, self.generations))
+        survivors = min(self.population, len(rows))
+        return rows[self._improving(survivors, costs, excess)]

@@ -1,0 +1,138 @@
+"""Predictions in place of measurements: a predictor per metric, computed metrics as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from nas_compress.errors import ConfigError
+from nas_compress.objectives.base import AnalyticObjective
+from nas_compress.predictors import Predictor, held_out_scores, predictors
+from nas_compress.predictors.features import Features
+from nas_compress.search.problem import FloatMatrix, FloatVector, Limits, SearchProblem
+from nas_compress.space.search_space import IntMatrix
+
+MOST_PRIOR = 500
+"""Trials of an earlier search that a predictor learns from, at most."""
+
+_LEAST_PRIOR = 10
+_PRIOR_WEIGHT = 3.0
+_FOLDS = 5
+
+
+class Surrogate:
+    """What a search believes of architectures that it has not measured.
+
+    Where there are trials of an earlier search, a predictor fitted to them gives one more feature: what was measured
+    here then tells how far the earlier values hold, in whatever unit and on whatever hardware they were taken.
+
+    Args:
+        problem: The problem.
+        limits: Its limits.
+        names: Predictors by metric, for every metric that is to be predicted; computed metrics without one are
+            computed, measured ones without one are left out of costs and limits.
+        rng: Chooses among too many earlier trials.
+
+    Raises:
+        ConfigError: A predictor that does not exist, or no objective left.
+    """
+
+    def __init__(
+        self, problem: SearchProblem, limits: Limits, names: Mapping[str, str], rng: np.random.Generator
+    ) -> None:
+        self._problem, self._limits = problem, limits
+        self._makers = {metric: predictors.get(name) for metric, name in names.items()}
+        self.names = dict(names)
+        computed = [o for o in (*problem.descriptors, *problem.metrics) if isinstance(o, AnalyticObjective)]
+        self._features = Features(problem.space, list({o.name: o for o in computed}.values()))
+        self._computed = [o for o in problem.metrics if isinstance(o, AnalyticObjective) and o.name not in names]
+        known = {*names, *(o.name for o in self._computed)}
+        self.objectives = [i for i, o in enumerate(problem.objectives) if o.name in known]
+        if not self.objectives:
+            raise ConfigError("validation_only: leaves no objective to search for on predictions")
+        self._earlier = {metric: self._learn_prior(metric, rng) for metric in names}
+        self._fitted: dict[str, Predictor] = {}
+
+    def _learn_prior(self, metric: str, rng: np.random.Generator) -> Predictor | None:
+        """Return a predictor of an earlier search's values, standardised; None where there are few."""
+        trials = [t for t in self._problem.prior if metric in t.values]
+        if len(trials) < _LEAST_PRIOR:
+            return None
+        chosen = np.sort(rng.permutation(len(trials))[:MOST_PRIOR])
+        values = np.array([trials[i].values[metric] for i in chosen])
+        rows = self._problem.space.encode([trials[i].architecture for i in chosen])
+        scale = float(np.std(values)) or 1.0
+        return predictors.get("gp")().fit(self._features(rows), (values - values.mean()) / scale)
+
+    def _views(self, rows: IntMatrix) -> dict[str, FloatMatrix]:
+        """Return the features by predicted metric, shape (n, f) each."""
+        shared = self._features(rows)
+        return {
+            metric: shared
+            if earlier is None
+            else np.column_stack([shared, _PRIOR_WEIGHT * earlier.predict_mean(shared)])
+            for metric, earlier in self._earlier.items()
+        }
+
+    def fit(self, rows: IntMatrix, values: Mapping[str, FloatVector]) -> None:
+        """Fit every predictor to canonical rows, shape (n, genes), and values by metric, shape (n,) each, n >= 2."""
+        views = self._views(rows)
+        self._fitted = {metric: make().fit(views[metric], values[metric]) for metric, make in self._makers.items()}
+
+    def __call__(self, rows: IntMatrix, optimism: float = 0.0) -> tuple[FloatMatrix, FloatVector]:
+        """Return the costs of canonical rows, shape (n, k), and how far they are beyond the limits, shape (n,).
+
+        Args:
+            rows: Shape (n, genes).
+            optimism: How many standard deviations predicted objectives are taken to be better than their mean.
+        """
+        views = self._views(rows)
+        values = {o.name: o.compute_encoded(self._problem.space, rows) for o in self._computed}
+        values |= {metric: each.predict_mean(views[metric]) for metric, each in self._fitted.items()}
+        excess = self._limits.excess(values) if values else np.zeros(len(rows))
+        if optimism:
+            for objective in (o for o in self._problem.objectives if o.name in self._fitted):
+                mean, std = self._fitted[objective.name].predict(views[objective.name])
+                sign = 1.0 if objective.direction == "maximize" else -1.0
+                values[objective.name] = mean + sign * optimism * std
+        return self._costs(values), excess
+
+    def _costs(self, values: Mapping[str, FloatVector]) -> FloatMatrix:
+        nothing = np.zeros(len(next(iter(values.values()))))
+        every = {o.name: values.get(o.name, nothing) for o in self._problem.objectives}
+        return self._problem.costs(every)[:, self.objectives]
+
+    def scores(self, rows: IntMatrix, values: Mapping[str, FloatVector]) -> dict[str, dict[str, Any]]:
+        """Return how well each predictor does on held-out measurements, by metric; nothing below ten."""
+        if len(rows) < 2 * _FOLDS:
+            return {}
+        views = self._views(rows)
+        found: dict[str, dict[str, Any]] = {}
+        for metric, make in self._makers.items():
+            score = held_out_scores(make, views[metric], values[metric], np.random.default_rng(0), _FOLDS)
+            found[metric] = {
+                "predictor": self.names[metric],
+                "kendall_tau": score.kendall_tau,
+                "mape": score.mape,
+                "measurements": len(rows),
+            }
+        return found
+
+
+def predicted_metrics(problem: SearchProblem) -> list[str]:
+    """Return the metrics that cannot be computed."""
+    return [o.name for o in problem.metrics if not isinstance(o, AnalyticObjective)]
+
+
+def choose(names: str | Mapping[str, str] | None, metrics: Sequence[str], default: Mapping[str, str]) -> dict[str, str]:
+    """Return a predictor's name for every metric.
+
+    Args:
+        names: One for all, or by metric, or None.
+        metrics: The metrics.
+        default: For those that `names` lacks; the key `""` stands for all others.
+    """
+    given = dict.fromkeys(metrics, names) if isinstance(names, str) else dict(names or {})
+    return {metric: given.get(metric, default.get(metric, default[""])) for metric in metrics}

@@ -1,0 +1,181 @@
+"""Checks of what a search is asked to do; cheap, and free of any deep-learning library."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from nas_compress.approaches import APPROACHES, PREDICTING, SearchOptions, approaches_with, canonical
+from nas_compress.checks import file_problems, latency_problems, limit_problems, metric_problems, name_problems
+from nas_compress.errors import NASError, suggest
+from nas_compress.settings import Location, Problem, show
+
+if TYPE_CHECKING:
+    from nas_compress.space import SearchSpace
+
+
+def strategy_problems(
+    options: SearchOptions, approach: str, algorithm: str | None, here: Location, search: Location
+) -> Iterator[Problem]:
+    """Check the algorithm and the options of a strategy.
+
+    Args:
+        options: The options of the approach.
+        approach: Its name.
+        algorithm: `search_algorithm`; None for the approach's default.
+        here: Where the options stand.
+        search: Where `search_algorithm` stands.
+    """
+    yield from _algorithm_problems(options, approach, algorithm, (*search, "search_algorithm"))
+    yield from _predictor_problems(options, here)
+    yield from _named_problems(getattr(options, "validation_only", None), options, (*here, "validation_only"))
+    points = getattr(options, "reference_points", None)
+    if points is not None and algorithm != "rnsga2":
+        found = show(algorithm) if algorithm else "the default"
+        yield Problem((*here, "reference_points"), f"goes with search_algorithm 'rnsga2' alone, which is {found} here")
+    for index, point in enumerate(points or []):
+        yield from point_problems(point, options, (*here, "reference_points", index))
+    samples = getattr(options, "training_samples", None)
+    if approach == "full" and (samples or 1) >= options.num_evals:
+        reason = f"{show(samples)} leaves nothing of num_evals ({options.num_evals}) for what the search finds"
+        yield Problem((*here, "training_samples"), f"{reason}; lower it or raise num_evals")
+
+
+def _algorithm_problems(
+    options: SearchOptions, approach: str, algorithm: str | None, location: Location
+) -> Iterator[Problem]:
+    from nas_compress.search import strategies
+
+    if algorithm is None:
+        return
+    if approach == "random":
+        if algorithm != "random":
+            reason = f"{show(algorithm)} does not go with approach 'random'"
+            yield Problem(location, f"{reason}; leave it out, or write approach: evolutionary")
+        return
+    if algorithm in APPROACHES:
+        yield Problem(location, f"{show(algorithm)} is an approach of its own; write approach: {algorithm}")
+        return
+    inner = [name for name in strategies if strategies.entry(name).info.get("inner")]
+    if approach in PREDICTING and algorithm not in inner:
+        reason = f"{show(algorithm)} does not go with approach {approach!r}{suggest(algorithm, inner)}"
+        yield Problem(location, f"{reason}; allowed: {', '.join(inner)}")
+        return
+    if algorithm not in strategies:
+        yield from name_problems(strategies, algorithm, location)
+        return
+    most = strategies.entry(algorithm).info.get("objectives")
+    if most is not None and len(options.metrics) > most:
+        reason = f"{show(algorithm)} optimises {most} metric(s), and there are {len(options.metrics)}"
+        yield Problem(location, f"{reason}: {', '.join(options.metrics)}; put limits on the others (constraints)")
+
+
+def _predictor_problems(options: SearchOptions, here: Location) -> Iterator[Problem]:
+    from nas_compress.predictors import predictors
+
+    named = getattr(options, "predictor", None)
+    if named is None:
+        return
+    if isinstance(named, str):
+        yield from name_problems(predictors, named, (*here, "predictor"))
+        return
+    for metric, name in named.items():
+        yield from name_problems(predictors, name, (*here, "predictor", metric))
+    yield from _named_problems(named, options, (*here, "predictor"))
+
+
+def _named_problems(names: Iterable[str] | None, options: SearchOptions, location: Location) -> Iterator[Problem]:
+    """Check that names are those of measured metrics, each once."""
+    known: dict[str, str] = {}
+    for name in names or ():
+        if canonical(name) not in options.measured:
+            close = suggest(name, options.measured)
+            yield Problem(location, f"{name!r} is not measured by this search{close}; measured: {_measured(options)}")
+        elif canonical(name) in known:
+            yield Problem(location, f"{name!r} is given twice (as {known[canonical(name)]!r})")
+        known[canonical(name)] = name
+
+
+def _measured(options: SearchOptions) -> str:
+    return ", ".join(options.measured)
+
+
+def point_problems(point: Mapping[str, float], options: SearchOptions, location: Location) -> Iterator[Problem]:
+    """Check that a point has a value for every objective, and for nothing else."""
+    wanted = [canonical(name) for name in options.metrics]
+    for name in point:
+        if canonical(name) not in wanted:
+            yield Problem(location, f"{name!r} is not among metrics: {', '.join(options.metrics)}")
+    given = [canonical(name) for name in point]
+    if missing := [name for name in wanted if name not in given]:
+        yield Problem(location, f"lacks a value for {', '.join(missing)}")
+    if len(set(given)) < len(given):
+        yield Problem(location, f"has two values for one metric: {', '.join(point)}")
+
+
+def search_problems(options: SearchOptions, approach: str, here: Location) -> Iterator[Problem]:
+    """Check metrics, limits, numbers and files of a search, apart from strategy and super-network."""
+    from nas_compress.supernets import replay_of
+
+    if approach not in ("random", "full") and options.population > options.num_evals:
+        yield Problem(
+            (*here, "population"),
+            f"{options.population} is larger than num_evals ({options.num_evals}); lower it or raise num_evals",
+        )
+    yield from metric_problems(options.metrics, here)
+    yield from constraint_problems(options, here)
+    if "latency" in options.measured and replay_of(getattr(options, "supernet", None)) is None:
+        yield from latency_problems(options.latency, (*here, "latency"))
+    if options.reference_point is not None:
+        yield from point_problems(options.reference_point, options, (*here, "reference_point"))
+    if options.warm_start is not None:
+        yield from file_problems(options.warm_start, (*here, "warm_start"))
+
+
+def constraint_problems(options: SearchOptions, here: Location) -> Iterator[Problem]:
+    """Check that limits are on metrics that exist, in their units."""
+    from nas_compress.objectives import objectives
+
+    for name, text in options.limits:
+        location = (*here, "constraints", name)
+        yield from (
+            limit_problems(name, text, location) if name in objectives else name_problems(objectives, name, location)
+        )
+
+
+def option_problems(options: SearchOptions, approach: str, here: Location) -> Iterator[Problem]:
+    """Check that options which were set are ones of the approach, where a section has those of all approaches."""
+    for name in sorted(options.model_fields_set):
+        homes = approaches_with(name)
+        if homes and approach not in homes:
+            yield Problem((*here, name), f"goes with approach {' or '.join(homes)}; leave it out with {approach!r}")
+
+
+def warm_start_problems(
+    options: SearchOptions, supernet: str | None, allowed: Mapping[str, Any] | None, here: Location
+) -> Iterator[Problem]:
+    """Check that an earlier search can be used, where the space is known without building the super-network."""
+    from nas_compress.warm_start import read_warm_start
+
+    path, whole = options.warm_start, registered_space(supernet)
+    if path is None or whole is None or list(file_problems(path, here)):
+        return
+    try:
+        space = whole.restrict(allowed or {})
+    except NASError:  # reported where the restriction stands
+        return
+    try:
+        read_warm_start(path, whole, space, [canonical(name) for name in options.metrics], options.limited)
+    except NASError as error:
+        yield Problem((*here, "warm_start"), str(error))
+
+
+def registered_space(supernet: str | None) -> SearchSpace | None:
+    """Return the whole space of a registered super-network; None if it is not registered, or not with its space."""
+    from nas_compress.supernets import supernets
+
+    if supernet is None or supernet not in supernets:
+        return None
+    make = supernets.entry(supernet).info.get("space")
+    space: SearchSpace | None = None if make is None else make()
+    return space

@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from nas_compress.objectives.base import AnalyticObjective
+from nas_compress.predictors.features import Features
+from nas_compress.space import Architecture, Dimension, SearchSpace, mobilenet_space
+
+SPACE = mobilenet_space("blocks", stages=3)
+
+
+class Macs(AnalyticObjective):
+    name, direction, unit, column = "macs", "minimize", "", ""
+
+    def compute(self, architectures: Sequence[Architecture]) -> NDArray[np.float64]:
+        return np.array([1.0 + np.dot(a["e"], np.square(a["ks"])) for a in architectures])
+
+
+class Nothing(Macs):
+    name = "nothing"
+
+    def compute(self, architectures: Sequence[Architecture]) -> NDArray[np.float64]:
+        return np.zeros(len(architectures))
+
+
+def draw(n: int, seed: int = 0) -> NDArray[np.int64]:
+    return SPACE.encode(SPACE.sample(np.random.default_rng(seed), n))
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(0, 10_000))
+def test_unused_genes_make_no_difference(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    rows = rng.integers(0, SPACE.cardinalities, size=(4, len(SPACE.cardinalities)))
+    other = np.where(SPACE.active(rows), rows, rng.integers(0, SPACE.cardinalities, size=rows.shape))
+    features = Features(SPACE)
+    assert np.array_equal(features(rows), features(other))
+
+
+def test_features_tell_architectures_apart() -> None:
+    rows = np.unique(draw(500), axis=0)
+    assert len(np.unique(Features(SPACE)(rows), axis=0)) == len(rows)
+
+
+def test_a_level_is_the_sum_of_the_ranks_of_a_dimension_or_of_a_stage() -> None:
+    rows, features = draw(20), Features(SPACE)
+    genes = int(np.count_nonzero(SPACE.cardinalities > 1))
+    ordinal = SPACE.encoded_features(rows)[:, :genes]
+    found = features(rows)
+    kernels = ordinal[:, :12].sum(axis=1) / np.sqrt(12)
+    second_stage = ordinal[:, 4:8].sum(axis=1) / 2
+    for expected in (kernels, second_stage):
+        assert any(np.allclose(column, expected) for column in found.T)
+
+
+def test_computed_quantities_run_from_0_to_1() -> None:
+    ends = SPACE.encode([SPACE.smallest(), SPACE.largest()])
+    plain, more = Features(SPACE)(ends), Features(SPACE, [Macs(), Nothing()])(ends)
+    assert more.shape[1] == plain.shape[1] + 2  # what is not positive is left out
+    assert np.allclose(more[:, plain.shape[1] :], [[0, 0], [1, 1]])
+
+
+def test_a_space_of_one_has_rows_without_features() -> None:
+    space = SearchSpace("one", (Dimension.uniform("k", (3,), 2),))
+    assert Features(space)(np.zeros((3, 2), dtype=np.int64)).shape == (3, 0)

@@ -1,0 +1,230 @@
+"""What the predictor-guided searches do; that they keep a strategy's promises is tested in conformance/."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from nas_compress.errors import ConfigError, UnknownNameError
+from nas_compress.objectives.base import AnalyticObjective, Measurement, Objective
+from nas_compress.predictors import predictors
+from nas_compress.search import SearchProblem, SearchStrategy, Trial, pareto, strategies
+from nas_compress.search.bo import BayesianOptimization
+from nas_compress.search.concurrent import ConcurrentNAS
+from nas_compress.search.dynas import OPENING, SHARE, DyNAS
+from nas_compress.search.full import FullSearch
+from nas_compress.space import Architecture, mobilenet_space
+
+SPACE = mobilenet_space("blocks", stages=3)
+
+
+def quality(architecture: Architecture) -> float:
+    """Later blocks and wider ones help most, kernels a little, all with diminishing returns."""
+    gain = sum(
+        e * (1 + i / 6) + k / 4 for i, (e, k) in enumerate(zip(architecture["e"], architecture["ks"], strict=True))
+    )
+    return 100 * (1 - float(np.exp(-gain / 40)))
+
+
+class Quality(Objective):
+    name, direction, unit, column = "acc", "maximize", "%", ""
+
+    def measure(self, subnet: Any, architecture: Architecture) -> Measurement:
+        raise AssertionError("a strategy never measures")
+
+
+class Latency(Quality):
+    name, direction, unit = "latency", "minimize", "ms"
+
+
+class Cost(AnalyticObjective):
+    name, direction, unit, column = "cost", "minimize", "", ""
+
+    def compute(self, architectures: Sequence[Architecture]) -> NDArray[np.float64]:
+        return np.array([sum(np.array(a["e"]) * (10 + np.square(a["ks"]))) for a in architectures], dtype=np.float64)
+
+
+TWO = SearchProblem(SPACE, [Quality(), Cost()])
+
+
+def values(architecture: Architecture) -> dict[str, float]:
+    return {"acc": quality(architecture), "cost": float(Cost().compute([architecture])[0])}
+
+
+def run(strategy: SearchStrategy, budget: int) -> list[Trial]:
+    trials: list[Trial] = []
+    while len(trials) < budget:
+        batch = [Trial(a, values(a)) for a in strategy.ask(budget - len(trials))]
+        strategy.tell(batch)
+        trials += batch
+    return trials
+
+
+def hypervolume(trials: Sequence[Trial]) -> float:
+    reference = [-quality(SPACE.smallest()), float(Cost().compute([SPACE.largest()])[0])]
+    return pareto.hypervolume(TWO.costs(TWO.table(trials)), reference)
+
+
+Make = Callable[[int], SearchStrategy]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda seed: DyNAS(TWO, seed=seed),
+        lambda seed: DyNAS(TWO, seed=seed, predictor="ridge", algorithm="age"),
+        lambda seed: BayesianOptimization(TWO, seed=seed, batch=5),
+        lambda seed: ConcurrentNAS(TWO, seed=seed, population=20, generations=40),
+        lambda seed: FullSearch(TWO, seed=seed, population=20, generations=40, training_samples=30),
+    ],
+    ids=["dynas", "dynas-ridge-age", "bo", "concurrent", "full"],
+)
+def test_needs_far_fewer_measurements(make: Make) -> None:
+    corners = [SPACE.smallest(), SPACE.largest()]
+    problem = SearchProblem(SPACE, [Quality(), Cost()], first=corners)
+    measured = [run(strategies.get("nsga2")(problem, seed=s, population=20), 120) for s in (0, 1)]
+    guided = [run(make(s), 60) for s in (0, 1)]
+    assert np.mean([hypervolume(t) for t in guided]) > np.mean([hypervolume(t) for t in measured])
+
+
+# -- dynas -------------------------------------------------------------------------------------------------
+
+
+def test_dynas_opens_with_smallest_and_largest() -> None:
+    strategy = DyNAS(TWO)
+    trials = run(strategy, OPENING)
+    assert [t.architecture for t in trials[:2]] == [SPACE.smallest(), SPACE.largest()]
+
+
+def test_dynas_batches_grow_to_their_limit() -> None:
+    strategy, sizes = DyNAS(TWO, batch=3), []
+    for _ in range(24):
+        asked = strategy.ask(100)
+        strategy.tell([Trial(a, values(a)) for a in asked])
+        sizes.append(len(asked))
+    assert sizes[:3] == [2, OPENING - 2, max(1, OPENING // SHARE)]
+    assert sizes[2:] == sorted(sizes[2:])
+    assert sizes[-1] == 3
+
+
+def test_dynas_one_objective_finds_the_best() -> None:
+    strategy, best = DyNAS(SearchProblem(SPACE, [Quality()]), seed=1), 0.0
+    corners = strategy.ask(2)  # the optimum is among them, so these fail
+    strategy.tell([Trial(a, error="out of memory") for a in corners])
+    for _ in range(12):
+        asked = strategy.ask(100)
+        strategy.tell([Trial(a, {"acc": quality(a)}) for a in asked])
+        best = max(best, *(quality(a) for a in asked), 0.0)
+    assert best > 0.99 * quality(SPACE.largest())
+
+
+def test_unknown_predictor_and_unfit_algorithm() -> None:
+    with pytest.raises(UnknownNameError, match="unknown predictor 'gpr' .did you mean 'gp'"):
+        DyNAS(TWO, predictor="gpr")
+    with pytest.raises(ConfigError, match="optimises 1 objective"):
+        DyNAS(TWO, algorithm="cmaes")
+
+
+def test_summary_scores_the_predictors_on_held_out_measurements() -> None:
+    strategy = DyNAS(TWO, predictor={"acc": "ridge"})
+    assert strategy.summary() == {}
+    run(strategy, 40)
+    scores = strategy.summary()["predictors"]
+    assert list(scores) == ["acc"]
+    assert scores["acc"]["predictor"] == "ridge" and scores["acc"]["measurements"] == 40
+    assert scores["acc"]["kendall_tau"] > 0.7 and 0 < scores["acc"]["mape"] < 10
+
+
+# -- a warm start ------------------------------------------------------------------------------------------
+
+
+def test_an_earlier_search_in_another_unit_saves_measurements() -> None:
+    rng = np.random.default_rng(0)
+    earlier = [Trial(a, {"acc": quality(a) / 100 - 0.2}) for a in SPACE.sample(rng, 200)]
+    with_prior = SearchProblem(SPACE, [Quality(), Cost()], prior=earlier)
+    cold = [hypervolume(run(DyNAS(TWO, seed=s), 24)) for s in range(3)]
+    warm = [hypervolume(run(DyNAS(with_prior, seed=s), 24)) for s in range(3)]
+    assert np.mean(warm) > np.mean(cold)
+
+
+def test_a_misleading_earlier_search_does_no_lasting_harm() -> None:
+    rng = np.random.default_rng(0)
+    earlier = [Trial(a, {"acc": float(rng.random())}) for a in SPACE.sample(rng, 200)]
+    misled = SearchProblem(SPACE, [Quality(), Cost()], prior=earlier)
+    cold, warm = (np.mean([hypervolume(run(DyNAS(p, seed=s), 60)) for s in (0, 1)]) for p in (TWO, misled))
+    assert warm > 0.97 * cold
+
+
+# -- concurrent --------------------------------------------------------------------------------------------
+
+
+def spy(monkeypatch: pytest.MonkeyPatch, name: str) -> list[int]:
+    """Return a list that grows by the number of rows whenever the named predictor is fitted."""
+    fitted: list[int] = []
+    cls = predictors.get(name)
+    fit = cls.fit
+
+    def record(self: Any, x: Any, y: Any) -> Any:
+        fitted.append(len(y))
+        return fit(self, x, y)
+
+    monkeypatch.setattr(cls, "fit", record)
+    return fitted
+
+
+def test_concurrent_measures_whole_populations_and_refits_on_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    fitted = spy(monkeypatch, "ridge")
+    strategy = ConcurrentNAS(TWO, population=12, generations=5)
+    for _ in range(4):
+        asked = strategy.ask(1000)
+        assert len(asked) == 12
+        strategy.tell([Trial(a, values(a)) for a in asked])
+    assert fitted == [12, 24, 36]
+
+
+def test_concurrent_starts_with_the_warm_start() -> None:
+    first = SPACE.sample(np.random.default_rng(1), 5)
+    strategy = ConcurrentNAS(SearchProblem(SPACE, [Quality(), Cost()], first=first), population=12)
+    trials = run(strategy, 12)
+    assert [t.architecture for t in trials[:5]] == first
+
+
+def test_concurrent_predicts_what_is_not_validation_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    fitted = spy(monkeypatch, "ridge")
+    for validation_only, fits in ((None, 1), (["cost"], 1), ([], 2), (["acc"], 1)):
+        fitted.clear()
+        run(ConcurrentNAS(TWO, population=10, generations=3, validation_only=validation_only), 20)
+        assert len(fitted) == fits
+
+
+def test_concurrent_refuses_what_is_no_metric_and_what_leaves_nothing() -> None:
+    with pytest.raises(ConfigError, match="validation_only: 'bleu' is not among acc, cost"):
+        ConcurrentNAS(TWO, validation_only=["bleu"])
+    with pytest.raises(ConfigError, match="validation_only"):
+        ConcurrentNAS(SearchProblem(SPACE, [Quality(), Latency()]), validation_only=["acc", "latency"])
+
+
+def test_concurrent_takes_the_papers_predictors() -> None:
+    class Bleu(Quality):
+        name = "bleu"
+
+    strategy = ConcurrentNAS(SearchProblem(SPACE, [Bleu(), Latency()]))
+    assert strategy.surrogate.names == {"bleu": "svr", "latency": "ridge"}
+
+
+# -- full --------------------------------------------------------------------------------------------------
+
+
+def test_full_trains_once_on_its_samples(monkeypatch: pytest.MonkeyPatch) -> None:
+    fitted = spy(monkeypatch, "ridge")
+    run(FullSearch(TWO, population=10, predictor="ridge", generations=5, training_samples=34), 60)
+    assert fitted == [34]
+
+
+def test_full_measures_the_predicted_front_after_the_samples() -> None:
+    trials = run(FullSearch(TWO, population=20, generations=60, training_samples=40), 60)
+    assert hypervolume(trials) > 1.05 * hypervolume(trials[:40])
