@@ -149,14 +149,14 @@ class RandomOptions(SearchOptions):
 class EvolutionaryOptions(SearchOptions):
     """Every candidate is measured: an evolutionary algorithm, `bo` or `grid`, whichever `search_algorithm` names."""
 
-    reference_points: list[Point] | None = Field(
+    reference_points: Annotated[list[Point], Field(min_length=1)] | None = Field(
         None, description="Points to search near, a value per metric each (`search_algorithm: rnsga2` alone)."
     )
 
     def strategy_options(self) -> dict[str, Any]:
         """Return the reference points, if any; see the base class."""
         points = self.reference_points
-        return {} if points is None else {"reference_points": [by_registered_name(p) for p in points]}
+        return {} if points is None else {"references": [by_registered_name(p) for p in points]}
 
 
 class PredictingOptions(SearchOptions):

@@ -352,7 +352,7 @@ def test_options_of_the_strategies_by_registered_names():
     config.approach = "evolutionary"
     assert config.strategy_options() == {}
     config.evolutionary.reference_points = [{"top1": 75, "lat": "2"}]
-    assert config.strategy_options() == {"reference_points": [{"acc": 75.0, "latency": 2.0}]}
+    assert config.strategy_options() == {"references": [{"acc": 75.0, "latency": 2.0}]}
     config.approach = "random"
     assert config.strategy_options() == {}
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import cast
 
 from torch import Tensor, nn
@@ -139,22 +138,3 @@ class ElasticInvertedResidual(InvertedResidual):
         permute([self.expand_conv.weight, *norm_tensors(self.expand_norm)], order)
         if self.gate is not None:
             self.gate.permute_channels(order)
-
-    def cost(self, kernel_size: int, expand_ratio: float, size: int) -> tuple[int, int]:
-        """Return MACs and parameters of the extracted block for inputs of `size` x `size` pixels."""
-        shape = (self.in_channels, self.middle_channels(expand_ratio), self.out_channels)
-        return _block_cost(shape, kernel_size, self.stride, self.gate is not None, size)
-
-
-@lru_cache(maxsize=65536)
-def _block_cost(
-    channels: tuple[int, int, int], kernel_size: int, stride: int, squeeze_excite: bool, size: int
-) -> tuple[int, int]:
-    """Return MACs and parameters of an inverted residual with (in, middle, out) channels."""
-    before, middle, after = channels
-    gate = ElasticSqueezeExcite.hidden_width(middle) if squeeze_excite else 0
-    out = -(-size // stride)
-    macs = (before * size**2 + (kernel_size**2 + after) * out**2 + 2 * gate) * middle
-    weights = (before + kernel_size**2 + after + 2 * gate) * middle
-    biases = (gate + middle if gate else 0) + 4 * middle + 2 * after
-    return macs, weights + biases

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from nas_compress.objectives.base import AnalyticObjective
 from nas_compress.objectives.modes import evaluating
-from nas_compress.space import Architecture
+from nas_compress.space import Architecture, SearchSpace
 from nas_compress.supernets.base import Supernet
 
 if TYPE_CHECKING:
@@ -43,6 +43,11 @@ class SupernetCost(AnalyticObjective):
         """Return the cost for an agent's super-network; see `Objective.from_agent`."""
         return cls(agent.supernet)
 
+    def compute(self, architectures: Sequence[Architecture]) -> NDArray[np.float64]:
+        """Return the costs, shape (n,); see `AnalyticObjective.compute`."""
+        space = self._supernet.space
+        return self.compute_encoded(space, space.encode(architectures))
+
     def context(self) -> dict[str, Any]:
         """Return the super-network's configuration; see `Objective.context`."""
         return {"supernet": self._supernet.describe()}
@@ -55,9 +60,9 @@ class Macs(SupernetCost):
     unit = ""
     column = " MACs"
 
-    def compute(self, architectures: Sequence[Architecture]) -> NDArray[np.float64]:
-        """Return the counts, shape (n,); see `AnalyticObjective.compute`."""
-        return np.array([self._supernet.macs(a) for a in architectures], dtype=np.float64)
+    def compute_encoded(self, space: SearchSpace, encoded: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return the counts, shape (n,); see `AnalyticObjective.compute_encoded`."""
+        return self._supernet.encoded_cost("macs", space, encoded)
 
 
 class Params(SupernetCost):
@@ -67,9 +72,9 @@ class Params(SupernetCost):
     unit = ""
     column = "Model Parameters"
 
-    def compute(self, architectures: Sequence[Architecture]) -> NDArray[np.float64]:
-        """Return the counts, shape (n,); see `AnalyticObjective.compute`."""
-        return np.array([self._supernet.params(a) for a in architectures], dtype=np.float64)
+    def compute_encoded(self, space: SearchSpace, encoded: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return the counts, shape (n,); see `AnalyticObjective.compute_encoded`."""
+        return self._supernet.encoded_cost("params", space, encoded)
 
 
 class ModelSize(SupernetCost):
@@ -82,10 +87,9 @@ class ModelSize(SupernetCost):
     unit = "MB"
     column = "Model Size (MB)"
 
-    def compute(self, architectures: Sequence[Architecture]) -> NDArray[np.float64]:
-        """Return the sizes, shape (n,); see `AnalyticObjective.compute`."""
-        counts = np.array([self._supernet.params(a) for a in architectures], dtype=np.float64)
-        return counts * BYTES_PER_WEIGHT / 1e6
+    def compute_encoded(self, space: SearchSpace, encoded: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return the sizes, shape (n,); see `AnalyticObjective.compute_encoded`."""
+        return self._supernet.encoded_cost("params", space, encoded) * BYTES_PER_WEIGHT / 1e6
 
 
 def count_macs(module: nn.Module, example: Tensor) -> int:

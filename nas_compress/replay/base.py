@@ -101,24 +101,15 @@ class Replay(ABC):
         dimensions = [d.name for d in self.space.dimensions]
         try:
             rows = [list(chain.from_iterable(a[name] for name in dimensions)) for a in architectures]
-            values = np.array(rows, dtype=np.float64).reshape(len(rows), self._choices.shape[0])
+            values = np.array(rows, dtype=np.float64).reshape(len(rows), self.space.choice_values.shape[0])
         except (KeyError, ValueError):
             return self.space.encode(architectures)
-        match = values[:, :, None] == self._choices
+        match = values[:, :, None] == self.space.choice_values
         encoded = match.argmax(axis=2)
         active = self.space.active(encoded)
         for row in np.flatnonzero((active & ~match.any(axis=2)).any(axis=1)):
             self.space.validate(architectures[int(row)])
         return np.where(active, encoded, 0)
-
-    @cached_property
-    def _choices(self) -> FloatVector:
-        """Legal values of every gene, shape (genes, most choices), filled up with NaN."""
-        choices = [values for d in self.space.dimensions for values in d.choices]
-        table = np.full((len(choices), max(map(len, choices))), np.nan)
-        for row, values in zip(table, choices, strict=True):
-            row[: len(values)] = values
-        return table
 
     # -- objectives ----------------------------------------------------------------------------------------
 

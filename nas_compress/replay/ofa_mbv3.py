@@ -14,11 +14,11 @@ from nas_compress.errors import DataError
 from nas_compress.replay.base import FloatVector, IntMatrix, Replay
 from nas_compress.replay.catalog import OFA_MBV3, OFA_MBV3_MEASURED, OFA_MBV3_W1_2
 from nas_compress.replay.files import read_arrays, read_json, read_table
-from nas_compress.replay.mobilenet_cost import BoolMatrix, MobileNetCost, Slot, slot_total
 from nas_compress.replay.regression import FittedReplay, SmoothRegression
 from nas_compress.space import Architecture
 from nas_compress.supernets import mobilenet_config
 from nas_compress.supernets.mobilenet_config import MobileNetConfig
+from nas_compress.supernets.mobilenet_cost import BoolMatrix, MobileNetCost, Slot, slot_total
 
 RESOLUTION = 224
 

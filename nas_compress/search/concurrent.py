@@ -64,8 +64,8 @@ class ConcurrentNAS(GuidedSearch):
         self._learn(told)
         if len(self._seen) < self.population or not self._fit():
             return self._draw(max(1, self.population - len(self._seen)))
-        rows, costs, excess = self._evolve(self.population, self.generations)
-        chosen = self._claim(rows[: self.population])
+        rows, costs, excess, survivors = self._evolve(self.population, self.generations)
+        chosen = self._claim(rows[: min(survivors, self.population)])
         missing = self.population - len(chosen)
         if not missing:
             return chosen

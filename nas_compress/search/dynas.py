@@ -71,7 +71,7 @@ class DyNAS(GuidedSearch):
         n = max(min(self.batch, len(self._rows) // SHARE), len(self._rows) // GROWTH, 1)
         size = max(INNER_POPULATION, self.population)
         start = np.unique(np.vstack([self._rows, self._survivors]), axis=0)
-        rows, costs, excess = self._evolve(size, INNER_GENERATIONS, start, self.optimism)
+        rows, costs, excess, _ = self._evolve(size, INNER_GENERATIONS, start, self.optimism)
         self._survivors = rows[:size]
         rows, costs, excess = self._unseen(rows, costs, excess)
         return self._ask_for(rows[self._improving(n, costs, excess)], n)

@@ -56,6 +56,6 @@ class FullSearch(GuidedSearch):
         """Return all that the search on the predictions saw, what to measure first, first."""
         if not self._fit():
             return np.empty((0, self._rows.shape[1]), dtype=np.int64)
-        rows, costs, excess = self._unseen(*self._evolve(self.population, self.generations))
+        rows, costs, excess = self._unseen(*self._evolve(self.population, self.generations)[:3])
         survivors = min(self.population, len(rows))
         return rows[self._improving(survivors, costs, excess)]

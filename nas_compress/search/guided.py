@@ -91,7 +91,7 @@ class GuidedSearch(GenerationalSearch):
 
     def _evolve(
         self, population: int, generations: int, start: IntMatrix | None = None, optimism: float = 0.0
-    ) -> tuple[IntMatrix, FloatMatrix, FloatVector]:
+    ) -> tuple[IntMatrix, FloatMatrix, FloatVector, int]:
         """Run the inner algorithm on the predictions.
 
         Args:
@@ -101,7 +101,8 @@ class GuidedSearch(GenerationalSearch):
             optimism: See `Surrogate`.
 
         Returns:
-            All that it saw, each once, survivors of the last generation first: rows (n, genes), costs, excess.
+            All that it saw, each once, survivors of the last generation first: rows (n, genes), costs, excess, and
+            the number of these survivors.
         """
         inner = self._inner(population)
         if start is not None and len(start):
@@ -116,8 +117,9 @@ class GuidedSearch(GenerationalSearch):
         rows, costs, excess = (np.concatenate(parts) for parts in zip(*seen, strict=True))
         last = {row.tobytes() for row in inner.population()[0]}
         _, once = np.unique(rows, axis=0, return_index=True)
-        order = sorted(once.tolist(), key=lambda i: (rows[i].tobytes() not in last, i))
-        return rows[order], costs[order], excess[order]
+        survived = {i for i in once.tolist() if rows[i].tobytes() in last}
+        order = sorted(once.tolist(), key=lambda i: (i not in survived, i))
+        return rows[order], costs[order], excess[order], len(survived)
 
     def _unseen(
         self, rows: IntMatrix, costs: FloatMatrix, excess: FloatVector

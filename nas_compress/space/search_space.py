@@ -76,6 +76,14 @@ class SearchSpace:
         """Number of legal values of each gene, shape (genes,)."""
         return np.array([len(c) for c in self._choices], dtype=np.int64)
 
+    @cached_property
+    def choice_values(self) -> FloatMatrix:
+        """The legal values of each gene, in order, shape (genes, most choices), filled up with NaN; numbers alone."""
+        table = np.full((len(self._choices), int(self.cardinalities.max())), np.nan)
+        for row, values in zip(table, self._choices, strict=True):
+            row[: len(values)] = values
+        return table
+
     def _index(self, gene: tuple[str, int]) -> int:
         return int(self._offsets[gene[0]]) + gene[1]
 

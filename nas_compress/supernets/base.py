@@ -5,13 +5,17 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Self
+from typing import Any, Literal, Self
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from nas_compress.space import Architecture, SearchSpace
 from nas_compress.weights import hash_tensors
+
+Cost = Literal["macs", "params"]
 
 
 class Supernet(nn.Module, ABC):
@@ -76,6 +80,19 @@ class Supernet(nn.Module, ABC):
     @abstractmethod
     def params(self, architecture: Architecture) -> int:
         """Return the number of parameters of the extracted sub-network."""
+
+    def encoded_cost(self, cost: Cost, space: SearchSpace, encoded: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return a cost of canonical encoded architectures of shape (n, genes), shape (n,).
+
+        Searches ask for many: families that can count faster than one by one override it.
+
+        Args:
+            cost: `"macs"` or `"params"`.
+            space: The space that the rows are encoded in: this net's, or a part of it.
+            encoded: The rows.
+        """
+        count = self.macs if cost == "macs" else self.params
+        return np.array([count(architecture) for architecture in space.decode(encoded)], dtype=np.float64)
 
     @abstractmethod
     def sort_by_importance(self) -> None:

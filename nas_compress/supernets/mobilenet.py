@@ -10,16 +10,18 @@ import copy
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
-from functools import cached_property
 from typing import Any, cast
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from nas_compress.elastic import ElasticInvertedResidual, InvertedResidual, make_divisible
-from nas_compress.space import Architecture
-from nas_compress.supernets.base import ImageSupernet
+from nas_compress.space import Architecture, SearchSpace
+from nas_compress.supernets.base import Cost, ImageSupernet
 from nas_compress.supernets.mobilenet_config import MobileNetConfig
+from nas_compress.supernets.mobilenet_cost import MobileNetCost
 
 
 def _conv_norm_act(in_channels: int, out_channels: int, kernel: int, stride: int) -> nn.Sequential:
@@ -169,28 +171,34 @@ class MobileNetSupernet(ImageSupernet):
 
     # -- cost ----------------------------------------------------------------------------------------------
 
-    @cached_property
-    def _fixed_params(self) -> int:
-        fixed = (self.stem, self.first_block, self.final_expand, self.feature_mix, self.classifier)
-        return sum(p.numel() for part in fixed for p in part.parameters())
-
     def macs(self, architecture: Architecture) -> int:
         """Return the MACs at batch 1 and the architecture's own resolution; see the base class."""
-        c = self.config
-        stem, first = self._width(c.stem_width), self._width(c.first_width)
-        final, feature = self._width(c.final_width), self._width(c.feature_width)
-        size = -(-self.resolution(architecture) // c.stem_stride)
-        macs = size**2 * (c.in_channels * 9 * stem + 9 * stem + stem * first)
-        for block, kernel, ratio in self._blocks(architecture):
-            macs += block.cost(kernel, ratio, size)[0]
-            size = -(-size // block.stride)
-        last = self._width(c.widths[-1])
-        return macs + size**2 * last * final + final * feature + feature * c.num_classes
+        return int(self.encoded_cost("macs", self.space, self.space.encode([architecture]))[0])
 
     def params(self, architecture: Architecture) -> int:
         """Return the parameters of the extracted sub-network; see the base class."""
-        blocks = self._blocks(architecture)
-        return self._fixed_params + sum(block.cost(kernel, ratio, 1)[1] for block, kernel, ratio in blocks)
+        return int(self.encoded_cost("params", self.space, self.space.encode([architecture]))[0])
+
+    def encoded_cost(self, cost: Cost, space: SearchSpace, encoded: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return the costs of many architectures from tables; see the base class."""
+        c = self.config
+        slots, active = len(c.widths) * max(c.depths), space.active(encoded)
+        values = space.choice_values[np.arange(encoded.shape[1]), encoded]
+        kernels = np.searchsorted(c.kernel_sizes, values[:, :slots])
+        ratios = np.searchsorted(c.expand_ratios, values[:, slots : 2 * slots])
+        sizes, total = values[:, -1], np.empty(len(encoded))
+        for size in np.unique(sizes):
+            rows = sizes == size
+            of_size = self._cost(int(size))
+            count = of_size.macs if cost == "macs" else of_size.params
+            total[rows] = count(kernels[rows], ratios[rows], active[rows, :slots])
+        return total
+
+    def _cost(self, resolution: int) -> MobileNetCost:
+        costs: dict[int, MobileNetCost] = self.__dict__.setdefault("_costs", {})
+        if resolution not in costs:
+            costs[resolution] = MobileNetCost(self.config, resolution)
+        return costs[resolution]
 
     def describe(self) -> dict[str, Any]:
         """Return the configuration as plain data."""

@@ -105,15 +105,13 @@ def test_squeeze_excite_reads_channel_means_and_keeps_its_output_under_reorderin
 
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("squeeze_excite", [False, True])
-def test_inverted_residual_cost_counts_its_plain_form(stride, squeeze_excite):
+def test_inverted_residual_adds_its_input_where_shapes_agree(stride, squeeze_excite):
     block = ElasticInvertedResidual(
         16, 16, kernel_sizes=(3, 5), expand_ratios=(2, 4), stride=stride, activation="relu",
         squeeze_excite=squeeze_excite,
     )  # fmt: skip
     block.set_active(3, 2)
-    plain = block.extract()
-    assert plain.residual is (stride == 1)
-    assert block.cost(3, 2, 9)[1] == sum(p.numel() for p in plain.parameters())
+    assert block.extract().residual is (stride == 1)
 
 
 @given(st.floats(1, 4000), st.sampled_from([4, 8, 16]))

@@ -7,10 +7,14 @@ from torch.nn import functional as F
 
 from nas_compress.objectives.base import AnalyticObjective
 from nas_compress.objectives.cost import Macs, ModelSize, Params, count_macs
-from nas_compress.space import Architecture
+from nas_compress.space import Architecture, Dimension, SearchSpace
+from nas_compress.supernets.base import Supernet
 
 
 class Counted:
+    space = SearchSpace("depths", (Dimension.uniform("d", (1, 2, 3)),))
+    encoded_cost = Supernet.encoded_cost
+
     def macs(self, architecture):
         return 10 * int(architecture["d"][0])
 
@@ -24,6 +28,8 @@ def test_analytic_objectives_compute_all_at_once_and_measure_the_same(kind, valu
     architectures = [Architecture({"d": 1}), Architecture({"d": 3})]
     assert isinstance(objective, AnalyticObjective)
     assert objective.compute(architectures).tolist() == values
+    part = Counted.space.restrict({"d": (1, 3)})
+    assert objective.compute_encoded(part, part.encode(architectures)).tolist() == values
     measured = objective.measure(None, architectures[1])
     assert (measured.value, measured.spread) == (values[1], None)
 

@@ -9,10 +9,10 @@ from scipy.stats import kendalltau, spearmanr
 from sklearn.model_selection import KFold
 
 from nas_compress.errors import DataError
-from nas_compress.replay.mobilenet_cost import MobileNetCost
 from nas_compress.replay.ofa_mbv3 import latency_table
 from nas_compress.space import Architecture
 from nas_compress.supernets.mobilenet_config import OFA_MBV3_W1_0, OFA_MBV3_W1_2
+from nas_compress.supernets.mobilenet_cost import MobileNetCost
 
 LUT = "ofa/ofa_mbv3_note10_latency_lut.json.gz"
 

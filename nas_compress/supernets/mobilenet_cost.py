@@ -1,7 +1,4 @@
-"""Exact MACs and parameters of OFA-style networks for many architectures at once, without torch.
-
-`MobileNetSupernet.macs` and `params` count the same from the layers, one architecture at a time.
-"""
+"""Exact MACs and parameters of OFA-style networks for many architectures at once, without torch."""
 
 from __future__ import annotations
 
