@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from nas_compress.approaches import canonical
 from nas_compress.errors import ConfigError
 from nas_compress.files import replacing
 from nas_compress.predictors import Predictor
@@ -156,7 +157,7 @@ def analyse_metrics(
             f"predictors = {names}, trials = {trials}, seed = {seed}: want at least 1 predictor of "
             f"{', '.join(registry)}, at least 1 trial and a seed of at least 0"
         )
-    metrics = list(dict.fromkeys(metrics)) if metrics else measured_metrics(rows)
+    metrics = list(dict.fromkeys(map(canonical, metrics))) if metrics else measured_metrics(rows)
     data = {metric: averaged(rows, metric) for metric in metrics}
     fitting = {metric: check_sizes(sizes, len(values), metric) for metric, (_, values) in data.items()}
     makers = {name: registry.get(name) for name in names}

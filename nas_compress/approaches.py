@@ -112,7 +112,9 @@ class SearchOptions(CommonOptions):
         description="Objectives, in order: names of `nas-compress list objectives`, also INC's spellings.",
     )
     population: Annotated[Count, Field(le=100_000)] = Field(
-        50, description="Architectures per generation; at most `num_evals`."
+        50,
+        description="Architectures per generation (with `dynas` that of its search on predictions, which has at least "
+        "100); at most `num_evals`.",
     )
     num_evals: Count = Field(250, description="Architectures to evaluate in all, repeats not counted.")
     batch_size: Count = Field(1, description="Batch size at which latency is measured.")
@@ -177,14 +179,18 @@ class PredictingOptions(SearchOptions):
 
 
 class DynasOptions(PredictingOptions):
-    """DyNAS: measure a population, fit predictors, search on the predictions, measure the best unseen, and again."""
+    """DyNAS: measure a few architectures, fit predictors, search on the predictions, measure the best unseen, again."""
 
     predictor: Predictors = Field(
         "gp",
         description="Predictor of measured metrics, one for all or one per metric (`{acc: gp, latency: ridge}`): names "
         "of `nas-compress list predictors`.",
     )
-    batch: Count = Field(10, description="Architectures measured between two fits; `population` if that is smaller.")
+    batch: Count = Field(
+        10,
+        description="Architectures measured between two fits; `population` if that is smaller. It is fewer at first, "
+        "and a twenty-fifth of what is measured where that is more.",
+    )
 
     def strategy_options(self) -> dict[str, Any]:
         """Return predictors and batch; see the base class."""
@@ -225,7 +231,7 @@ class FullOptions(GenerationsOptions):
 
     def strategy_options(self) -> dict[str, Any]:
         """Return predictors, generations and the size of the sample; see the base class."""
-        samples = self.training_samples or max(1, round(0.8 * self.num_evals))
+        samples = self.training_samples or max(1, int(0.8 * self.num_evals))
         return {**super().strategy_options(), "training_samples": samples}
 
 

@@ -107,8 +107,17 @@ def _quality_metrics(metrics: Sequence[str]) -> list[str]:
     return [name for name in canonical_metrics(metrics) if objectives.entry(name).info.get("quality")]
 
 
-def supernet_problems(name: str | None, metrics: Sequence[str], here: Location) -> Iterator[Problem]:
-    """Check that the super-network exists and does the task of all metrics of quality."""
+def supernet_problems(
+    name: str | None, metrics: Sequence[str], here: Location, limited: Sequence[str] = ()
+) -> Iterator[Problem]:
+    """Check that the super-network exists and does the task of all metrics of quality.
+
+    Args:
+        name: Its name.
+        metrics: All that is measured.
+        here: Where it is named.
+        limited: Those of `metrics`, in their registered spelling, that are measured for the sake of a limit alone.
+    """
     from nas_compress.supernets import replay_of, supernets
 
     if name is None:
@@ -122,12 +131,12 @@ def supernet_problems(name: str | None, metrics: Sequence[str], here: Location) 
         for metric in canonical_metrics(metrics):
             if metric not in offered:
                 reason = f"{metric!r} is not in the tables of {name!r}; those are: {', '.join(offered)}"
-                yield Problem((*here, "metrics"), reason)
+                yield Problem((*here, "constraints" if metric in limited else "metrics"), reason)
         return
     for metric in _quality_metrics(metrics):
         if metric not in offered:
             reason = f"{metric!r} is not a metric of supernet {name!r}'s task; those are: {', '.join(offered)}"
-            yield Problem((*here, "metrics"), reason)
+            yield Problem((*here, "constraints" if metric in limited else "metrics"), reason)
 
 
 def space_problems(supernet: str | None, allowed: Mapping[str, Any] | None, location: Location) -> Iterator[Problem]:

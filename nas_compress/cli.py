@@ -245,8 +245,8 @@ def _space(where: str, supernet: str) -> SearchSpace:
 def analyse_predictors(
     results: Annotated[Path, typer.Argument(metavar="RESULTS", help="Archive (.jsonl) or table of measured results.")],
     supernet: Annotated[str, typer.Option(help="The super-network whose architectures these are.")],
-    metric: Annotated[list[str] | None, typer.Option(help="What to predict; all that was measured.")] = None,
-    predictor: Annotated[list[str] | None, typer.Option(help="A predictor's name; gp, ridge and svr.")] = None,
+    metric: Annotated[list[str] | None, typer.Option(help="May be repeated; else all that was measured.")] = None,
+    predictor: Annotated[list[str] | None, typer.Option(help="May be repeated; else gp, ridge and svr.")] = None,
     sizes: Annotated[str | None, typer.Option(help="Numbers of architectures to fit to, such as 50,100,200.")] = None,
     trials: Annotated[int, typer.Option(min=1, help="Splits into training and test rows.")] = 10,
     seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Seed of the splits.")] = 42,

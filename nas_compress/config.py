@@ -347,7 +347,7 @@ class NASConfig(Settings):
         yield from checks.results_problems(section, here)
         needed = checks.needs_images(section.measured)
         if not own_supernet:
-            yield from checks.supernet_problems(section.supernet, section.measured, here)
+            yield from checks.supernet_problems(section.supernet, section.measured, here, section.limited)
             yield from checks.space_problems(section.supernet, self.search_space, (*search, "search_space"))
             yield from search_checks.warm_start_problems(section, section.supernet, self.search_space, here)
             yield from checks.weights_problems(section, here, needed=needed)

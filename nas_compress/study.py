@@ -12,8 +12,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from nas_compress.archive import Archive
-from nas_compress.constraints import keeps
-from nas_compress.errors import EvaluationError, InfeasibleError
+from nas_compress.constraints import Constraint, keeps
+from nas_compress.errors import ConfigError, EvaluationError, InfeasibleError
 from nas_compress.objectives.base import AnalyticObjective, Objective
 from nas_compress.records import Record, differences
 from nas_compress.result import SearchResult
@@ -26,7 +26,7 @@ from nas_compress.tables import ResultsCSV
 logger = logging.getLogger(__name__)
 
 HOPELESS = 10
-"""Number of first trials after which a search is given up if all of them failed."""
+"""Number of first trials after which a search is given up if all of them failed, at the end of what was asked for."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,9 @@ class Study:
             All trials in the order in which they were asked for, and what they were measured on.
 
         Raises:
-            EvaluationError: The first trials failed, all of them.
+            ConfigError: The strategy asked for more than it was to.
+            EvaluationError: The first trials failed, all of them, or the largest architecture did and a limit refers
+                to it.
             InfeasibleError: No trial keeps all limits; the message gives the closest. The measurements are kept.
             ArchiveError: The archive or the table cannot be written.
         """
@@ -133,16 +135,20 @@ class Study:
             stop = self._watch.due() or self._step(table)
             hopeless = stop is not None or len(self._trials) >= HOPELESS
             if hopeless and not any(trial.ok for trial in self._trials):
-                raise self._nothing_works(self._trials)
+                raise self._nothing_works()
         logger.info("the search ends after %d trials: %s", len(self._trials), stop.reason)
         return stop
 
     def _step(self, table: ResultsCSV | None) -> Stop | None:
         """Ask once, evaluate and tell; a strategy is told whole answers alone, so nothing when time runs out."""
-        asked = self.strategy.ask(self._watch.most())
+        asked = self.strategy.ask(most := self._watch.most())
+        if len(asked) > most:
+            name = type(self.strategy).__name__
+            raise ConfigError(f"strategy: {name}.ask({most}) returned {len(asked)} architectures; wants {most} at most")
         batch: list[Trial] = []
         for architecture in asked:
             batch.append(self._try(self.problem.space.canonicalize(architecture), table))
+            self._check_largest(batch[-1])
             if len(batch) < len(asked) and (stop := self._watch.out_of_time()):
                 return stop
         if not asked:
@@ -209,16 +215,32 @@ class Study:
             logger.warning("%s is measured again, as its conditions changed (%s)", objective.name, changed)
         return key
 
-    def _nothing_works(self, batch: Sequence[Trial]) -> EvaluationError:
-        if not batch:
+    def _check_largest(self, trial: Trial) -> None:
+        """Raise `EvaluationError` if this is the largest architecture, it failed, and a limit refers to it."""
+        if not trial.ok and trial.architecture == self.problem.space.largest() and (limit := self._unknown_limit()):
+            reason = f"the largest architecture, which it refers to, could not be measured: {trial.error}"
+            raise EvaluationError(f"constraint {limit}: {reason}{self._remedy()}")
+
+    def _unknown_limit(self) -> Constraint | None:
+        """Return a limit that refers to a value of the largest architecture which is not known, if there is one."""
+        return next((c for c in self.problem.constraints if c.relative and c.name not in self._largest), None)
+
+    def _nothing_works(self) -> EvaluationError:
+        trials = self._trials
+        if not trials:
             return EvaluationError("the strategy asked for no architecture")
-        files = " and ".join(str(path) for path in (self.archive.path, self._csv_path) if path is not None)
-        where = f"; the failures are recorded: mend the cause and delete {files} to try again" if files else ""
         return EvaluationError(
-            f"none of the first {len(batch)} architectures could be measured. The first one: {batch[0].error}{where}"
+            f"none of the first {len(trials)} architectures could be measured. The first one: {trials[0].error}"
+            f"{self._remedy()}"
         )
 
+    def _remedy(self) -> str:
+        files = " and ".join(str(path) for path in (self.archive.path, self._csv_path) if path is not None)
+        return f"; the failures are recorded: mend the cause and delete {files} to try again" if files else ""
+
     def _result(self, stop: Stop) -> SearchResult:
+        if limit := self._unknown_limit():
+            logger.warning("constraint %s is left out: the largest architecture was not measured", limit)
         result = SearchResult(
             self._trials,
             self.problem.objectives,

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from nas_compress.errors import ConfigError
+from nas_compress.objectives.base import AnalyticObjective, Objective
 from nas_compress.search import SearchProblem, Trial, pareto
 from nas_compress.search.problem import Limits
 from nas_compress.space import Architecture, SearchSpace
@@ -55,26 +56,46 @@ def read_warm_start(
 
 
 def best_of(trials: Sequence[Trial], problem: SearchProblem, most: int) -> list[Architecture]:
-    """Return the architectures of an earlier search that are worth measuring first: its front, thinned if need be.
+    """Return the architectures of an earlier search that are worth measuring first, the most telling first.
 
-    The front is that in the objectives that the trials have values of, among those that keep this problem's limits
-    on computed metrics. Limits on measured ones are not looked at: they may hold for other hardware.
+    They are its front in this problem's objectives, among the trials that keep its limits on computed metrics, in the
+    order in which they add most to the front's hypervolume. Limits on measured metrics are not looked at: they may
+    hold for other hardware. Objectives that can be computed are computed. Where the earlier search has no value of a
+    measured cost, the first descriptor that is a cost (MACs) stands in for it: without one, nothing but the most
+    accurate architecture would be left of a search for accuracy and MACs when latency is what counts now.
 
     Args:
         trials: As `read_warm_start` returns them.
         problem: The new search.
-        most: The most architectures to return; a larger front is thinned to those that make up most of its
-            hypervolume, chosen greedily.
+        most: The most architectures to return.
     """
-    shared = [o for o in problem.objectives if any(o.name in t.values for t in trials)]
-    complete = [t for t in trials if all(o.name in t.values for o in shared)]
-    if not shared or not complete:
+    criteria = _criteria(trials, problem)
+    measured = [o for o in criteria if not isinstance(o, AnalyticObjective)]
+    complete = [t for t in trials if all(o.name in t.values for o in measured)]
+    if not criteria or not complete:
         return []
-    kept = Limits(problem).computed_excess([t.architecture for t in complete]) == 0
-    complete = [t for t, keeps in zip(complete, kept, strict=True) if keeps]
-    costs = pareto.costs([[t.values[o.name] for o in shared] for t in complete], [o.direction for o in shared])
+    rows = problem.space.encode([t.architecture for t in complete])
+    kept = Limits(problem).computed_excess(rows) == 0
+    rows, complete = rows[kept], [t for t, keeps in zip(complete, kept, strict=True) if keeps]
+    columns = [
+        o.compute_encoded(problem.space, rows)
+        if isinstance(o, AnalyticObjective)
+        else [t.values[o.name] for t in complete]
+        for o in criteria
+    ]
+    costs = pareto.costs(np.column_stack(columns), [o.direction for o in criteria])
     front = np.flatnonzero(pareto.non_dominated(costs))
-    if len(front) > most:
-        reference = pareto.reference_point(costs[front])
-        front = front[np.sort(pareto.greedy_improvement(costs[front], costs[:0], reference, most))]
-    return [complete[i].architecture for i in front]
+    if not len(front):
+        return []
+    order = pareto.greedy_improvement(costs[front], costs[:0], pareto.reference_point(costs[front]), most)
+    return [complete[i].architecture for i in front[order]]
+
+
+def _criteria(trials: Sequence[Trial], problem: SearchProblem) -> list[Objective]:
+    """Return what the earlier trials are compared by: this problem's objectives, or what stands in for one."""
+    values = {name for trial in trials for name in trial.values}
+    criteria = [o for o in problem.objectives if o.name in values or isinstance(o, AnalyticObjective)]
+    names = {o.name for o in problem.objectives}
+    lacks_cost = any(o.direction == "minimize" for o in problem.objectives if o not in criteria)
+    spare = [o for o in problem.descriptors if o.direction == "minimize" and o.name not in names]
+    return [*criteria, *spare[:1]] if criteria and lacks_cost else criteria

@@ -69,6 +69,19 @@ def test_dynas_on_a_restricted_space(config, shared_data):
     assert len(result) == 30 and genes.min() == 1 and (genes[:, 3] == 2).all()
 
 
+def test_reference_points_reach_the_algorithm(config):
+    section = config.evolutionary = config.evolutionary.model_copy(update=dict(config.random))
+    config.approach, config.search_algorithm = "evolutionary", "rnsga2"
+    section.metrics, section.num_evals = ["top1", "macs"], 60
+    section.reference_points = [{"acc": 93, "macs": "40M"}]
+    near = NAS(config).search()
+    section.reference_points = [{"acc": 93, "macs": "90M"}]
+    section.results_csv_path = section.results_csv_path.with_name("far.csv")
+    far = NAS(config).search()
+    mean = [np.mean([t.values["macs"] for t in result.trials[20:]]) for result in (near, far)]
+    assert mean[0] < mean[1]
+
+
 def test_changed_tables_are_measured_again(config, shared_data, tmp_path, caplog):
     before = NAS(config).search()
     (file,) = load_replay("nas_bench_macro", shared_data).paths
@@ -129,6 +142,8 @@ def test_metrics_that_the_tables_lack(config):
     text = wrong(config, metrics=["acc", "latency"])
     assert "'latency' is not in the tables of 'replay/nas_bench_macro'; those are: acc, macs, params" in text
     assert "model_size" in wrong(config, metrics=["acc", "model_size"])
+    text = wrong(config, metrics=["acc"], constraints={"lat": "<= 2 ms"})
+    assert text.startswith("nas.random.constraints: 'latency' is not in the tables of")
 
 
 def test_settings_of_measured_latency_do_not_matter(config):

@@ -47,6 +47,11 @@ def test_table_has_every_predictor_and_size() -> None:
     assert (more["mape_mean"].to_numpy() < fewer["mape_mean"].to_numpy()).all()
 
 
+def test_metrics_go_by_their_other_names_too() -> None:
+    (found,) = analyse_metrics(SPACE, measured(90), ["accuracy_top1", "acc"], ["ridge"], [30], trials=1)
+    assert found.metric == "acc"
+
+
 def test_mean_and_std_are_over_the_trials() -> None:
     found = analyse_predictors(SPACE, measured(90), "acc", ["ridge"], [30], trials=4)
     taus = [score.kendall_tau for score in found.scores]

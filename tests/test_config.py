@@ -170,6 +170,7 @@ def test_sections_of_other_approaches_survive_the_round_trip(tmp_path):
         (lambda c: DynasConfig(time_budget=0), "nas.dynas.time_budget: 0 is not allowed; wants > 0"),
         (lambda c: DynasConfig(reference_point={"acc": "x"}), "nas.dynas.reference_point.acc: 'x' is not a number"),
         (lambda c: DynasConfig(generations=3), "nas.dynas.generations: unknown key"),
+        (lambda c: NASConfig(evolutionary={"reference_points": []}), "nas.evolutionary.reference_points: [] is too"),
         (lambda c: NASConfig(full={"training_samples": 0}), "nas.full.training_samples: 0 is not allowed"),
         (lambda c: DynasConfig(metrics=[]), "nas.dynas.metrics: [] is too short"),
         (lambda c: DynasConfig(dataset_path=""), "nas.dynas.dataset_path: '' is not a path"),

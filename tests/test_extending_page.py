@@ -8,6 +8,7 @@ import pytest
 
 from nas_compress import NAS, NASConfig
 from nas_compress.objectives import objectives
+from nas_compress.predictors import predictors
 from nas_compress.supernets import load_supernet, supernets
 from nas_compress.supernets.mobilenet import MobileNetSupernet
 
@@ -27,7 +28,7 @@ def snippet(word):
 
 @pytest.fixture(autouse=True)
 def _own_registries(monkeypatch):
-    for registry in (objectives, supernets):
+    for registry in (objectives, predictors, supernets):
         monkeypatch.setattr(registry, "_entries", dict(registry._entries))
 
 
@@ -52,3 +53,12 @@ def test_a_supernet_that_is_registered_can_be_named(tmp_path):
     config = NASConfig(dynas={"supernet": "my_net", "metrics": ["macs"], "population": 3, "num_evals": 3})
     config.dynas.results_csv_path = tmp_path / "results.csv"
     assert len(NAS(config).search()) == 3
+
+
+def test_a_predictor_that_is_registered_serves_a_search(tmp_path):
+    exec(snippet("energy"), {"read_meter": lambda subnet, images, repeats: (images.shape[-1] / 1000, 0.001)})
+    exec(snippet("Forest"), {})
+    section = {"supernet": "digits_mbv3", "metrics": ["macs", "energy"], "predictor": "forest", "num_evals": 14}
+    config = NASConfig(approach="dynas", dynas=section | {"population": 10, "results_csv_path": tmp_path / "a.csv"})
+    result = NAS(config).search()
+    assert len(result) == 14 and result.provenance["strategy"]["predictors"]["energy"]["predictor"] == "forest"

@@ -388,6 +388,35 @@ def test_limits_that_nothing_keeps_are_an_error_that_keeps_the_measurements(tmp_
         assert study(archive, build=lambda a: pytest.fail("built"), **limit("<= 9 ms", "latency")).run().feasible
 
 
+def test_limits_that_refer_to_a_largest_that_fails_end_the_search(caplog: pytest.LogCaptureFixture) -> None:
+    quality = Quality(broken=[SPACE.largest()])
+    limits = limit("<= 0.9 x largest", "latency")
+    with pytest.raises(EvaluationError, match=r"latency <= 0.9 x largest: the largest.*measured: acc: the logits"):
+        study(Archive(), [SPACE.largest(), *ASKS], objectives=[quality, Speed()], **limits).run()
+    assert quality.calls == [SPACE.largest()]
+    with caplog.at_level(logging.WARNING):
+        assert len(study(Archive(), **limits).run().feasible) == 10
+    assert "latency <= 0.9 x largest is left out: the largest architecture was not measured" in caplog.text
+
+
+def test_a_computed_limit_outlives_a_largest_that_fails() -> None:
+    quality = Quality(broken=[SPACE.largest()])
+    asks = [SPACE.largest(), *ASKS]
+    result = study(Archive(), asks, objectives=[quality, Size()], num_evals=11, **limit("<= 0.9 x largest")).run()
+    assert 0 < len(result.feasible) and all(t.values["size"] <= 0.9 * 42000 for t in result.feasible)
+
+
+def test_a_strategy_that_asks_for_too_many_is_refused() -> None:
+    class Greedy(Listed):
+        def ask(self, n: int) -> list[Architecture]:
+            return super().ask(n) + super().ask(n)
+
+    quality = Quality()
+    with pytest.raises(ConfigError, match=r"Greedy.ask\(2\) returned 4 architectures; wants 2 at most"):
+        study(Archive(), objectives=[quality], strategy=Greedy(SPACE, ASKS), num_evals=2).run()
+    assert not quality.calls
+
+
 def test_progress_shows_the_hypervolume_once_it_is_known() -> None:
     seen: list[StudyProgress] = []
     reference = {"acc": 10.0, "size": 50000.0}

@@ -9,7 +9,7 @@ from scipy.linalg import cho_factor, cho_solve, solve_triangular
 from scipy.optimize import minimize
 from scipy.spatial.distance import cdist
 
-from nas_compress.predictors.base import FloatMatrix, FloatVector, Predictor
+from nas_compress.predictors.base import FloatMatrix, FloatVector, Predictor, evenly_spaced
 
 _PRIOR_MEAN = np.log([0.5, 0.5, 1.0, 1e-2])
 _PRIOR_STD = np.array([2.0, 2.0, 1.0, 2.0])
@@ -33,7 +33,7 @@ class GaussianProcessRegression(Predictor):
         spread = np.sqrt(2 * np.mean(np.sum((x - self._shift) ** 2, axis=1)))
         self._width = float(spread) or 1.0
         self._x = (x - self._shift) / self._width
-        some = np.unique(np.linspace(0, len(y) - 1, min(len(y), _MOST_ROWS)).astype(int))
+        some = evenly_spaced(len(y), _MOST_ROWS)
         self._theta = _posterior_mode(self._x[some], y[some])
         covariance = _kernel(self._theta, self._x, self._x)
         covariance[np.diag_indices_from(covariance)] += np.exp(self._theta[3]) + _JITTER

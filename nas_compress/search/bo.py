@@ -11,6 +11,8 @@ from nas_compress.search.problem import SearchProblem
 class BayesianOptimization(DyNAS):
     """Bayesian optimisation with a Gaussian process: one architecture at a time, the optimistic estimate decides.
 
+    In long searches, from 50 measurements on, it is two and more at a time (see `GROWTH` of `dynas`).
+
     With one objective that is GP-UCB; with several, the optimistic estimate that improves the hypervolume most, as in
     SMS-EGO.
 
@@ -22,7 +24,7 @@ class BayesianOptimization(DyNAS):
         seed: See `SearchStrategy`.
         population: See `DyNAS`.
         predictor: See `GuidedSearch`.
-        batch: Architectures measured between two fits.
+        batch: See `DyNAS`.
         algorithm: See `GuidedSearch`.
         optimism: How many standard deviations better than its mean a prediction is taken to be.
     """

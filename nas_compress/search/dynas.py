@@ -38,7 +38,8 @@ class DyNAS(GuidedSearch):
         seed: See `SearchStrategy`.
         population: The most architectures of the opening; the inner search has at least 100 parents.
         predictor: See `GuidedSearch`.
-        batch: Architectures measured between two fits; fewer at first.
+        batch: Architectures measured between two fits, at most `population`: fewer at first (see `SHARE`), more in long
+            searches (see `GROWTH`).
         algorithm: See `GuidedSearch`.
         optimism: How many standard deviations of the predictor candidates are taken to be better than predicted.
     """

@@ -98,7 +98,7 @@ class Evolutionary(GenerationalSearch):
             table = self.problem.table([trial for trial in trials if trial is not None and trial.ok])
             costs[measured], excess[measured] = self.problem.costs(table), self.limits.excess(table)
         if barred := [i for i, trial in enumerate(trials) if trial is None]:
-            excess[barred] = self.limits.computed_excess(self.space.decode(rows[barred]))
+            excess[barred] = self.limits.computed_excess(rows[barred])
         return costs, excess
 
 

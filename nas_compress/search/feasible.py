@@ -67,7 +67,7 @@ class Feasible:
         return np.array(list(found.values())[: max(n, 0)], dtype=np.int64).reshape(-1, self._pool.shape[1])
 
     def _excess(self, rows: IntMatrix) -> FloatVector:
-        return self._limits.computed_excess(self._space.decode(rows))
+        return self._limits.computed_excess(rows)
 
     def _evolve(self) -> IntMatrix:
         """Return a population after evolution towards less excess; it ends early once enough keep the limits."""

@@ -17,6 +17,7 @@ from nas_compress.space import Architecture, SearchSpace
 
 FloatVector = NDArray[np.float64]
 FloatMatrix = NDArray[np.float64]
+IntMatrix = NDArray[np.int64]
 
 _LEAST_EXCESS = 1e-12
 
@@ -78,6 +79,7 @@ class Limits:
 
     def __init__(self, problem: SearchProblem) -> None:
         self._constraints = tuple(problem.constraints)
+        self._space = problem.space
         self._largest = problem.space.largest()
         analytic = {o.name: o for o in problem.metrics if isinstance(o, AnalyticObjective)}
         used = {name: o for name, o in analytic.items() if any(c.name == name for c in self._constraints)}
@@ -114,11 +116,11 @@ class Limits:
             total += np.where(broken, np.maximum(beyond / (abs(limit) or 1.0), _LEAST_EXCESS), 0.0)
         return total
 
-    def computed_excess(self, architectures: Sequence[Architecture]) -> FloatVector:
-        """Return the excess over the limits that can be computed, shape (n,)."""
-        if not self.analytic or not architectures:
-            return np.zeros(len(architectures))
-        return self.excess({o.name: o.compute(architectures) for o in self.analytic})
+    def computed_excess(self, encoded: IntMatrix) -> FloatVector:
+        """Return the excess over the limits that can be computed, shape (n,), of canonical rows of shape (n, genes)."""
+        if not self.analytic or not len(encoded):
+            return np.zeros(len(encoded))
+        return self.excess({o.name: o.compute_encoded(self._space, encoded) for o in self.analytic})
 
     def describe(self) -> str:
         """Return the constraints as text."""

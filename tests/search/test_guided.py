@@ -201,6 +201,28 @@ def test_concurrent_predicts_what_is_not_validation_only(monkeypatch: pytest.Mon
         assert len(fitted) == fits
 
 
+def test_concurrent_fills_up_with_the_best_where_survivors_are_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the search on predictions began with, random architectures, does not stand in for survivors."""
+    strategy = ConcurrentNAS(TWO, population=4, generations=2)
+    run(strategy, 4)
+    saw = SPACE.encode(SPACE.sample(np.random.default_rng(5), 8))
+    predicted = np.array([[-60.0, 700.0]] * 2 + [[0.0, 1e6]] * 4 + [[-90.0, 20.0], [-95.0, 30.0]])
+    monkeypatch.setattr(strategy, "_evolve", lambda *_: (saw, predicted, np.zeros(8), 2))
+    asked = SPACE.encode(strategy.ask(4))
+    assert asked[:2].tolist() == saw[:2].tolist()
+    assert sorted(asked[2:].tolist()) == sorted(saw[6:].tolist())
+
+
+def test_survivors_come_first() -> None:
+    strategy = ConcurrentNAS(TWO, population=20)
+    run(strategy, 20)
+    strategy._learn(strategy._told)
+    strategy._fit()
+    rows, costs, excess, survivors = strategy._evolve(20, 20)
+    assert 0 < survivors <= 20 < len(rows) == len(costs) == len(excess)
+    assert costs[:survivors].min(axis=0).tolist() == costs.min(axis=0).tolist()
+
+
 def test_concurrent_refuses_what_is_no_metric_and_what_leaves_nothing() -> None:
     with pytest.raises(ConfigError, match="validation_only: 'bleu' is not among acc, cost"):
         ConcurrentNAS(TWO, validation_only=["bleu"])

@@ -92,7 +92,7 @@ def test_limits_add_up_and_those_on_absent_metrics_are_left_out() -> None:
 def test_a_relative_limit_on_a_computed_metric_is_known_at_once() -> None:
     half = limits(("size", "<= 0.5 x largest"))
     assert not half.waits_for_largest
-    assert half.computed_excess([SPACE.smallest(), SPACE.largest()]).tolist() == [0.0, 1.0]
+    assert half.computed_excess(SPACE.encode([SPACE.smallest(), SPACE.largest()])).tolist() == [0.0, 1.0]
 
 
 def test_a_relative_limit_on_a_measured_metric_waits_for_the_largest() -> None:
