@@ -30,8 +30,11 @@ LARGE = SearchSpace(
 BUDGET = 45
 WITHOUT_SEED = ("grid",)
 """Strategies that leave nothing to chance."""
-OPTIONS: dict[str, dict[str, int]] = {"full": {"training_samples": 30}}
-"""What strategies need so that the budgets here reach all their phases."""
+OPTIONS: dict[str, dict[str, int]] = {
+    "concurrent": {"generations": 25},
+    "full": {"training_samples": 30, "generations": 25},
+}
+"""What strategies need so that the budgets here reach all their phases, in little time."""
 BLIND = ("grid", "random")
 """Strategies that do not look at what was measured."""
 
