@@ -78,7 +78,7 @@ class NasBench201(TableReplay):
         table, latencies = self.paths
         names = {"acc": "cifar10_test_acc_200ep", "macs": "cifar10_flops", "params": "cifar10_params"}
         data = read_table(table, text=["ops"], numbers=["index", *names.values()], rows=15625)
-        rows = self._rows_of(data["ops"], table)
+        rows = self._rows_of(data["ops"].tolist(), table)
         self._columns = {metric: data[column].to_numpy()[rows] for metric, column in names.items()}
         self._columns["latency"] = _latency(latencies, device)[data["index"].to_numpy(np.int64)[rows]]
         self.device = device
@@ -112,7 +112,7 @@ class NasBenchMacro(TableReplay):
         (path,) = self.paths
         runs = ["acc_0", "acc_1", "acc_2"]
         data = read_table(path, text=["arch"], numbers=[*runs, "flops", "params"], rows=6561)
-        rows = self._rows_of(data["arch"], path)
+        rows = self._rows_of(data["arch"].tolist(), path)
         accuracies = data[runs].to_numpy()[rows]
         self._columns = {metric: data[name].to_numpy()[rows] for metric, name in (("macs", "flops"), ("params",) * 2)}
         self._columns["acc"], self._std = accuracies.mean(axis=1), accuracies.std(axis=1)
