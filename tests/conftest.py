@@ -1,6 +1,8 @@
 """Fixtures shared by all tests."""
 
+import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,3 +16,13 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no published data at {folder} (set NAS_COMPRESS_SHARED to the folder that holds data/)")
     return folder
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_it_was() -> Iterator[None]:
+    """Undo what the command line does to the package's logger: other tests look at its records."""
+    logger = logging.getLogger("nas_compress")
+    handlers, level, propagate = logger.handlers, logger.level, logger.propagate
+    yield
+    logger.handlers, logger.propagate = handlers, propagate
+    logger.setLevel(level)
