@@ -37,6 +37,7 @@ OURS: Mapping[str, tuple[str, dict[str, Any]]] = {
     "dynas population=20": ("dynas", {"population": 20}),
     "bo": ("bo", {}),
     "concurrent": ("concurrent", {}),
+    "concurrent predictor=gp": ("concurrent", {"predictor": "gp"}),
     "full": ("full", {}),
     "nsga2": ("nsga2", {}),
     "nsga2 population=20": ("nsga2", {"population": 20}),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from typing import Any
 
 from nas_compress.search.dynas import DyNAS
 from nas_compress.search.problem import SearchProblem
@@ -21,31 +21,10 @@ class BayesianOptimization(DyNAS):
 
     Args:
         problem: See `SearchStrategy`.
-        seed: See `SearchStrategy`.
-        population: See `DyNAS`.
-        predictor: See `GuidedSearch`.
         batch: See `DyNAS`.
-        algorithm: See `GuidedSearch`.
         optimism: How many standard deviations better than its mean a prediction is taken to be.
+        options: Those of `DyNAS`.
     """
 
-    def __init__(
-        self,
-        problem: SearchProblem,
-        *,
-        seed: int = 42,
-        population: int = 50,
-        predictor: str | Mapping[str, str] | None = None,
-        batch: int = 1,
-        algorithm: str = "nsga2",
-        optimism: float = 1.0,
-    ) -> None:
-        super().__init__(
-            problem,
-            seed=seed,
-            population=population,
-            predictor=predictor,
-            batch=batch,
-            algorithm=algorithm,
-            optimism=optimism,
-        )
+    def __init__(self, problem: SearchProblem, *, batch: int = 1, optimism: float = 1.0, **options: Any) -> None:
+        super().__init__(problem, batch=batch, optimism=optimism, **options)

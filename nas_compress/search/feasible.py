@@ -62,7 +62,7 @@ class Feasible:
                 break
             drawn = self._rng.integers(0, self._space.cardinalities, size=(_DRAWS, self._pool.shape[1]))
             near = offspring(self._space, self._pool, _DRAWS // 4, self._rng, genes=2.0)
-            rows = np.vstack([drawn * self._space.active(drawn), near])
+            rows = np.vstack([self._space.canonical(drawn), near])
             found |= {key: row for row in rows[self.mask(rows)] if (key := row.tobytes()) not in seen}
         return np.array(list(found.values())[: max(n, 0)], dtype=np.int64).reshape(-1, self._pool.shape[1])
 
@@ -73,7 +73,7 @@ class Feasible:
         """Return a population after evolution towards less excess; it ends early once enough keep the limits."""
         corners = self._space.encode([self._space.smallest(), self._space.largest()])
         rows = self._rng.integers(0, self._space.cardinalities, size=(_START, corners.shape[1]))
-        rows = np.vstack([corners, rows * self._space.active(rows)])
+        rows = np.vstack([corners, self._space.canonical(rows)])
         for _ in range(_GENERATIONS):
             excess = self._excess(rows)
             if np.count_nonzero(excess == 0) >= _POOL:

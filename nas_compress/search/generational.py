@@ -12,7 +12,7 @@ from nas_compress.search.base import SearchStrategy
 from nas_compress.search.feasible import Feasible
 from nas_compress.search.problem import Limits, SearchProblem
 from nas_compress.search.trial import Trial
-from nas_compress.space import Architecture, SearchSpace
+from nas_compress.space import Architecture
 from nas_compress.space.search_space import IntMatrix
 
 _MOST_DRAWS = 2**16
@@ -65,7 +65,7 @@ class GenerationalSearch(SearchStrategy):
 
         Those are the ones that were never claimed before and that break no limit on a computed metric.
         """
-        rows = canonical(self.space, rows)
+        rows = self.space.canonical(rows)
         return self._take(rows if self._feasible is None else rows[self._feasible.mask(rows)], most)
 
     def _take(self, rows: IntMatrix, most: int | None = None) -> IntMatrix:
@@ -94,8 +94,3 @@ class GenerationalSearch(SearchStrategy):
             rows = np.vstack([rows, self._claim(drawn, wanted - len(rows))])
             draws = min(2 * draws, _MOST_DRAWS)
         return rows
-
-
-def canonical(space: SearchSpace, rows: IntMatrix) -> IntMatrix:
-    """Return encoded architectures, shape (n, genes), with index 0 in every inactive gene."""
-    return rows * space.active(rows)

@@ -9,6 +9,7 @@ import numpy as np
 
 from nas_compress.search import pareto
 from nas_compress.search.algorithms import evolution
+from nas_compress.search.evolver import Evolver
 from nas_compress.search.generational import GenerationalSearch
 from nas_compress.search.problem import FloatMatrix, FloatVector, SearchProblem
 from nas_compress.search.surrogate import Surrogate, choose, predicted_metrics
@@ -86,7 +87,7 @@ class GuidedSearch(GenerationalSearch):
 
     # -- the search on predictions -------------------------------------------------------------------------
 
-    def _inner(self, population: int) -> Any:
+    def _inner(self, population: int) -> Evolver:
         return evolution(self.algorithm, self.space, len(self.surrogate.objectives), population, self.rng)
 
     def _evolve(

@@ -9,6 +9,7 @@ from nas_compress.search import pareto
 from nas_compress.search.evolver import Evolver, Scale, survivors
 from nas_compress.search.operators import rates
 from nas_compress.search.variation import crossover as cross
+from nas_compress.search.variation import random_reset
 from nas_compress.space import SearchSpace
 from nas_compress.space.search_space import FloatMatrix, IntMatrix
 
@@ -78,9 +79,7 @@ class NSGA2Evolver(Evolver):
         """Return the free genes of `n` offspring, shape (n, free)."""
         x = self._x[self._tournament(2 * n)].reshape(2, n, -1)
         children = cross(x[0], x[1], self.rng, self._crossover)
-        step = self.rng.integers(1, self._genes.choices, size=children.shape)
-        reset = self.rng.random(children.shape) < self._mutation
-        return np.where(reset, (children + step) % self._genes.choices, children)
+        return random_reset(children, self._genes.choices, self._mutation, self.rng)
 
     def _tournament(self, n: int) -> IntMatrix:
         """Return the indices of `n` winners among random pairs: individuals are kept in the order of their fitness."""

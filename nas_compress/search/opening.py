@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from nas_compress.search.generational import canonical
 from nas_compress.space import SearchSpace
 from nas_compress.space.search_space import IntMatrix
 
@@ -27,4 +26,4 @@ def opening(space: SearchSpace, n: int, rng: np.random.Generator) -> IntMatrix:
     drawn = (rng.beta(shape[0], shape[1]) * space.cardinalities).astype(np.int64)
     rows = np.vstack([np.zeros_like(space.cardinalities), space.cardinalities - 1, drawn])
     rows = np.minimum(rows, space.cardinalities - 1)
-    return canonical(space, rows)
+    return space.canonical(rows)

@@ -21,7 +21,7 @@ from pymoo.operators.selection.tournament import TournamentSelection
 
 from nas_compress.errors import ConfigError
 from nas_compress.search import pareto
-from nas_compress.search.variation import spread_unused
+from nas_compress.search.variation import random_reset, spread_unused
 from nas_compress.space import SearchSpace
 from nas_compress.space.search_space import FloatMatrix, IntMatrix
 
@@ -44,7 +44,7 @@ class Genes:
         """Return canonical rows, shape (n, genes), for choice indices of the free genes, shape (n, free)."""
         rows = np.zeros((len(indices), len(self.space.cardinalities)), dtype=np.int64)
         rows[:, self.free] = indices
-        return rows * self.space.active(rows)
+        return self.space.canonical(rows)
 
     def rounded(self, x: FloatMatrix) -> IntMatrix:
         """Return canonical rows for anything numeric on the scale of choice indices, shape (n, free)."""
@@ -94,8 +94,7 @@ class RandomReset(Mutation):  # type: ignore[misc]
         self._choices, self._rate = genes.choices, rate
 
     def _do(self, problem: Problem, x: IntMatrix, *_: Any, random_state: np.random.Generator, **__: Any) -> IntMatrix:
-        step = random_state.integers(1, self._choices, size=x.shape)
-        return np.where(random_state.random(x.shape) < self._rate, (x + step) % self._choices, x)
+        return random_reset(x, self._choices, self._rate, random_state)
 
 
 class Duplicates(DuplicateElimination):  # type: ignore[misc]

@@ -14,10 +14,10 @@ from nas_compress.objectives.base import AnalyticObjective, Objective
 from nas_compress.search import pareto
 from nas_compress.search.trial import Trial
 from nas_compress.space import Architecture, SearchSpace
+from nas_compress.space.search_space import IntMatrix
 
 FloatVector = NDArray[np.float64]
 FloatMatrix = NDArray[np.float64]
-IntMatrix = NDArray[np.int64]
 
 _LEAST_EXCESS = 1e-12
 

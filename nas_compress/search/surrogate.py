@@ -53,6 +53,7 @@ class Surrogate:
         if not self.objectives:
             raise ConfigError("validation_only: leaves no objective to search for on predictions")
         self._earlier = {metric: self._learn_prior(metric, rng) for metric in names}
+        self._directions = {o.name: o.direction for o in problem.objectives}
         self._fitted: dict[str, Predictor] = {}
 
     def _learn_prior(self, metric: str, rng: np.random.Generator) -> Predictor | None:
@@ -90,14 +91,14 @@ class Surrogate:
         """
         views = self._views(rows)
         values = {o.name: o.compute_encoded(self._problem.space, rows) for o in self._computed}
-        values |= {metric: each.predict_mean(views[metric]) for metric, each in self._fitted.items()}
-        excess = self._limits.excess(values) if values else np.zeros(len(rows))
-        if optimism:
-            for objective in (o for o in self._problem.objectives if o.name in self._fitted):
-                mean, std = self._fitted[objective.name].predict(views[objective.name])
-                sign = 1.0 if objective.direction == "maximize" else -1.0
-                values[objective.name] = mean + sign * optimism * std
-        return self._costs(values), excess
+        better = dict(values)
+        for metric, each in self._fitted.items():
+            if optimism and (direction := self._directions.get(metric)):
+                values[metric], std = each.predict(views[metric])
+                better[metric] = values[metric] + (optimism if direction == "maximize" else -optimism) * std
+            else:
+                values[metric] = better[metric] = each.predict_mean(views[metric])
+        return self._costs(better), self._limits.excess(values)
 
     def _costs(self, values: Mapping[str, FloatVector]) -> FloatMatrix:
         nothing = np.zeros(len(next(iter(values.values()))))

@@ -19,11 +19,17 @@ def crossover(mothers: IntMatrix, fathers: IntMatrix, rng: np.random.Generator, 
     return np.where(swap, fathers, mothers)
 
 
-def random_reset(space: SearchSpace, rows: IntMatrix, rng: np.random.Generator, genes: float = 1.0) -> IntMatrix:
-    """Return the rows with, on average, `genes` of the genes that can vary given another value."""
-    free = max(1, int(np.count_nonzero(space.cardinalities > 1)))
-    step = rng.integers(1, np.maximum(space.cardinalities, 2), size=rows.shape)
-    return np.where(rng.random(rows.shape) < genes / free, (rows + step) % space.cardinalities, rows)
+def random_reset(x: IntMatrix, choices: IntMatrix, rate: float, rng: np.random.Generator) -> IntMatrix:
+    """Return choice indices, shape (n, genes), each given another value with probability `rate`.
+
+    Args:
+        x: The indices.
+        choices: Number of values of each gene, shape (genes,); those with one value keep it.
+        rate: The probability.
+        rng: Makes all random choices.
+    """
+    step = rng.integers(1, np.maximum(choices, 2), size=x.shape)
+    return np.where(rng.random(x.shape) < rate, (x + step) % choices, x)
 
 
 def offspring(
@@ -40,5 +46,5 @@ def offspring(
     """
     pairs = rng.integers(0, len(parents), size=(2, n))
     parents = spread_unused(space, parents[pairs.ravel()], rng).reshape(2, n, -1)
-    children = random_reset(space, crossover(parents[0], parents[1], rng), rng, genes)
-    return children * space.active(children)
+    rate = genes / max(1, int(np.count_nonzero(space.cardinalities > 1)))
+    return space.canonical(random_reset(crossover(parents[0], parents[1], rng), space.cardinalities, rate, rng))

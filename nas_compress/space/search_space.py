@@ -124,6 +124,10 @@ class SearchSpace:
                 part.append(value)
         return levels
 
+    def canonical(self, encoded: IntMatrix) -> IntMatrix:
+        """Return encoded architectures, shape (n, genes), with index 0 in every inactive gene."""
+        return encoded * self.active(encoded)
+
     def size(self) -> int:
         """Return the exact number of distinct sub-networks (genotypes that differ in unused genes are one)."""
         governed: dict[int, list[int]] = {}

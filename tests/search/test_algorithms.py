@@ -11,7 +11,6 @@ from nas_compress.errors import ConfigError, UnknownNameError
 from nas_compress.search import pareto, strategies
 from nas_compress.search.algorithms import ALGORITHMS, check_objectives, evolution
 from nas_compress.search.evolver import Evolver
-from nas_compress.search.generational import canonical
 from nas_compress.space import Dimension, SearchSpace, depth_conditions
 
 SPACE = SearchSpace(
@@ -32,7 +31,7 @@ def costs_of(rows: np.ndarray, m: int) -> np.ndarray:
 
 
 def draw(n: int, seed: int = 0) -> np.ndarray:
-    return canonical(SPACE, np.random.default_rng(seed).integers(0, SPACE.cardinalities, (n, len(SPACE.cardinalities))))
+    return SPACE.canonical(np.random.default_rng(seed).integers(0, SPACE.cardinalities, (n, len(SPACE.cardinalities))))
 
 
 def run(evolver: Evolver, m: int, generations: int, start: int = 0) -> np.ndarray:
@@ -58,7 +57,7 @@ def test_rows_are_canonical_and_the_population_holds_their_costs(name: str, m: i
     rows = run(evolver, m, 6)
     assert len(rows) >= 50
     assert ((rows >= 0) & (rows < SPACE.cardinalities)).all()
-    assert (canonical(SPACE, rows) == rows).all()
+    assert (SPACE.canonical(rows) == rows).all()
     survivors, costs = evolver.population()
     assert 1 <= len(survivors) <= 10
     assert len(np.unique(survivors, axis=0)) == len(survivors)

@@ -11,7 +11,6 @@ from nas_compress.errors import InfeasibleError
 from nas_compress.objectives.base import AnalyticObjective
 from nas_compress.search import SearchProblem
 from nas_compress.search.feasible import SMALL, Feasible
-from nas_compress.search.generational import canonical
 from nas_compress.search.problem import Limits
 from nas_compress.space import Architecture, Dimension, SearchSpace, depth_conditions
 
@@ -62,7 +61,7 @@ def test_a_large_space_gives_many_even_where_random_draws_give_none(limit: float
     found = near.draw(50, set())
     assert len({row.tobytes() for row in found}) >= 50
     assert (totals(LARGE_SPACE, found) <= limit).all()
-    assert (canonical(LARGE_SPACE, found) == found).all()
+    assert (LARGE_SPACE.canonical(found) == found).all()
 
 
 def test_the_only_one_in_10_to_the_18_is_found() -> None:

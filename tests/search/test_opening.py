@@ -4,7 +4,6 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nas_compress.search.generational import canonical
 from nas_compress.search.opening import opening
 from nas_compress.space import Dimension, SearchSpace, mobilenet_space
 
@@ -17,7 +16,7 @@ def test_legal_canonical_and_between_the_ends(seed: int, n: int) -> None:
     rows = opening(SPACE, n, np.random.default_rng(seed))
     assert rows.shape == (n + 2, len(SPACE.cardinalities))
     assert ((rows >= 0) & (rows < SPACE.cardinalities)).all()
-    assert (canonical(SPACE, rows) == rows).all()
+    assert (SPACE.canonical(rows) == rows).all()
     assert SPACE.decode(rows[:2]) == [SPACE.smallest(), SPACE.largest()]
 
 
