@@ -43,7 +43,10 @@ setup(
     ],
     extras_require={
         "ipex": ["torch==2.8.*", "intel-extension-for-pytorch==2.8.*"],
-        "hf": ["transformers>=4.40"],
+        "openvino": ["openvino>=2024.6"],
+        "hf": ["transformers>=4.40", "tokenizers>=0.15"],
+        "translation": ["sacrebleu>=2.3", "tokenizers>=0.15"],
+        "speech": ["jiwer>=3", "soundfile>=0.12"],
         "dev": [
             "pytest>=8",
             "pytest-timeout>=2.3",
@@ -52,6 +55,10 @@ setup(
             "mypy>=1.11",
             "types-PyYAML",
             "pandas-stubs",
+            "tokenizers>=0.15",
+            "sacrebleu>=2.3",
+            "jiwer>=3",
+            "transformers>=4.40,<5",
         ],
     },
     entry_points={"console_scripts": ["nas-compress=nas_compress.cli:main"]},

@@ -133,7 +133,15 @@ def _name(annotation: Any) -> str:
         return " or ".join(_name(argument) for argument in arguments)
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return "mapping"
-    words = {int: "integer", float: "number", str: "text", bool: "boolean", Path: "path", type(None): "null"}
+    words = {
+        Any: "value",
+        int: "integer",
+        float: "number",
+        str: "text",
+        bool: "boolean",
+        Path: "path",
+        type(None): "null",
+    }
     return words[annotation]
 
 

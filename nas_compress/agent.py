@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from nas_compress import checks
 from nas_compress.approaches import BasicConfig, SupernetSearch, by_registered_name, canonical
@@ -40,8 +41,9 @@ from nas_compress.warm_start import best_of, read_warm_start
 
 if TYPE_CHECKING:
     from nas_compress.data.base import ImageData
+    from nas_compress.data.fit import Data
     from nas_compress.objectives.base import Objective
-    from nas_compress.supernets.base import ImageSupernet
+    from nas_compress.supernets.base import ImageSupernet, Supernet
 
 DESCRIPTORS = ("macs", "params")
 """Metrics that every super-network computes: predictors learn from them, whether they are optimised or not."""
@@ -76,8 +78,8 @@ class NAS:
         self,
         config: NASConfig | str | Path,
         *,
-        supernet: ImageSupernet | None = None,
-        data: ImageData | None = None,
+        supernet: Supernet | None = None,
+        data: Data | None = None,
         strategy: OwnStrategy | None = None,
         model_builder: Callable[[Params], Any] | None = None,
         train_func: Callable[[Any], Any] | None = None,
@@ -93,7 +95,7 @@ class NAS:
         if strategy is not None:
             check_own(strategy)
         self._load = lru_cache(maxsize=1)(_supernet)
-        self._load_data = lru_cache(maxsize=1)(load_data)
+        self._load_data = lru_cache(maxsize=1)(_data)
         self._load_replay = lru_cache(maxsize=1)(load_replay)
         self._check()
 
@@ -117,28 +119,28 @@ class NAS:
         return self.config.section
 
     @property
-    def supernet(self) -> ImageSupernet:
-        """The super-network, with its weights; where images are measured, it is checked to fit the data.
+    def supernet(self) -> Supernet:
+        """The super-network, with its weights; where quality is measured, it is checked to fit the data.
 
         It is loaded once for each super-network, checkpoint and need of weights that the config names.
 
         Raises:
             CheckpointError: The weights are missing, damaged, or of another net.
-            DataError: Channels or classes of the data are not those of the net.
+            DataError: The data is not for the net: another task, other channels, classes or vocabulary.
         """
-        section, images = self._section, self._measures_images
-        net = self._own_supernet
-        if net is None:
-            classes = len(self.data.classes) if images else None
-            net = self._load(str(section.supernet), section.supernet_ckpt_path, images, classes, self.config.seed)
-        if images:
-            from nas_compress.data.base import check_fit
+        section, net = self._section, self._own_supernet
+        if not self._measures_quality:
+            return net or self._load(str(section.supernet), section.supernet_ckpt_path, False, None, self.config.seed)
+        from nas_compress.data.fit import check_network, outputs
 
-            check_fit(self.data, net.in_channels, net.num_classes)
+        if net is None:
+            count = outputs(self.data)
+            net = self._load(str(section.supernet), section.supernet_ckpt_path, True, count, self.config.seed)
+        check_network(self.data, net)
         return net
 
     @property
-    def _searched(self) -> ImageSupernet | Replay:
+    def _searched(self) -> Supernet | Replay:
         """The super-network, or the replay problem that stands in for it; that is read once for each folder."""
         section = self._section
         description = replay_of(section.supernet) if self._own_supernet is None else None
@@ -147,13 +149,13 @@ class NAS:
         return self._load_replay(description.name, section.dataset_path or Path())
 
     @property
-    def data(self) -> ImageData:
+    def data(self) -> Data:
         """The data, in its fixed train, search-validation and test parts; loaded once for each name and path."""
         if self._own_data is not None:
             return self._own_data
         section = self._section
         name = section.dataset or supernets.entry(str(section.supernet)).info["dataset"]
-        return self._load_data(name, section.dataset_path)
+        return self._load_data(name, section.dataset_path, json.dumps(section.dataset_options, sort_keys=True))
 
     @property
     def space(self) -> SearchSpace:
@@ -172,9 +174,18 @@ class NAS:
             raise ConfigError(f"nas.search.search_space: {error}") from None
 
     @property
-    def _measures_images(self) -> bool:
+    def _measures_quality(self) -> bool:
         replayed = self._own_supernet is None and replay_of(self._section.supernet) is not None
-        return not replayed and checks.needs_images(self._section.measured)
+        return not replayed and checks.needs_data(self._section.measured)
+
+    @property
+    def _calibrates(self) -> bool:
+        """Whether sub-networks are recalibrated: those that are measured on images."""
+        if not self._measures_quality:
+            return False
+        from nas_compress.data.base import ImageData
+
+        return isinstance(self.data, ImageData)
 
     def search(self, on_trial: Callable[[StudyProgress], None] | None = None) -> SearchResult:
         """Run the search, or go on with it where it was interrupted.
@@ -290,9 +301,11 @@ class NAS:
             return None
         from nas_compress.objectives.calibration import calibrated_subnet
 
-        if not self._measures_images:
-            return self.supernet.extract(architecture)
-        return calibrated_subnet(self.supernet, architecture, self.data, self._section.calibration_images)
+        net = self.supernet
+        if not self._calibrates:
+            return net.extract(architecture)
+        images = self._section.calibration_images
+        return calibrated_subnet(cast("ImageSupernet", net), architecture, cast("ImageData", self.data), images)
 
     def objectives(self) -> list[Objective]:
         """Return what is optimised, in the order of `metrics`."""
@@ -354,13 +367,17 @@ class NAS:
         """Return what every value that depends on weights depends on besides the objective's own conditions."""
         searched = self._searched
         context: dict[str, Any] = {"supernet": searched.name, "checkpoint": searched.fingerprint()}
-        if self._measures_images:
+        if self._calibrates:
             context["calibration_images"] = self._section.calibration_images
         return context
 
 
-def _supernet(name: str, checkpoint: Path | None, trained: bool, classes: int | None, seed: int) -> ImageSupernet:
+def _supernet(name: str, checkpoint: Path | None, trained: bool, classes: int | None, seed: int) -> Supernet:
     return load_supernet(name, checkpoint, trained=trained, num_classes=classes, seed=seed)
+
+
+def _data(name: str, path: Path | None, options: str) -> Data:
+    return load_data(name, path, json.loads(options))
 
 
 def archive_path(results_csv_path: Path) -> Path:

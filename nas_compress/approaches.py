@@ -246,6 +246,9 @@ class SupernetSearch(SearchOptions):
         None, description="A name of `nas-compress list data`; null for the one the super-network is meant for."
     )
     dataset_path: FilePath | None = Field(None, description="Folder of the dataset, where it has files.")
+    dataset_options: dict[str, Any] = Field(
+        {}, description="Options of the dataset, such as `tokenizer` of `sentences`; `nas-compress list data` has them."
+    )
     results_csv_path: FilePath = Field(
         Path("search_results.csv"), description="Results table; the archive that a search resumes from lies beside it."
     )

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nas_compress.constraints import limit_texts, parse_constraint
-from nas_compress.errors import NASError, suggest
+from nas_compress.errors import ConfigError, NASError, suggest
 from nas_compress.registry import Registry
 from nas_compress.settings import Location, Problem, show
 
@@ -63,14 +63,36 @@ def direction_problems(metrics: Sequence[str], higher: Sequence[bool] | None, he
 
 
 def latency_problems(latency: LatencyConfig, here: Location) -> Iterator[Problem]:
-    """Check that the backend exists and is installed, and what `timing_problems` does."""
+    """Check that the backend exists, is installed and has the precision, the table, and what `timing_problems` does."""
     from nas_compress.backends import backends
 
     unknown = list(name_problems(backends, latency.backend, (*here, "backend")))
     yield from unknown
     if not unknown:
-        yield from _backend_problems(backends, latency.backend, (*here, "backend"))
+        backend = backends.get(latency.backend)
+        yield from _raised(backend.check, (*here, "backend"))
+        yield from _raised(lambda: backend.check_precision(latency.precision), here)
+    if latency.lut is not None:
+        yield from table_problems(latency, latency.lut, (*here, "lut"))
     yield from timing_problems(latency, here)
+
+
+def table_problems(latency: LatencyConfig, path: Path, location: Location) -> Iterator[Problem]:
+    """Check that a latency table is there, and was measured with the backend and in the way that the section names."""
+    from nas_compress.latency.table import read_conditions
+
+    if problems := list(file_problems(path, location)):
+        yield from problems
+        return
+    try:
+        conditions = read_conditions(path)
+    except NASError as error:
+        yield Problem(location, str(error))
+        return
+    for name in ("backend", "threads", "precision"):
+        if conditions[name] != getattr(latency, name):
+            found, wanted = show(conditions[name]), show(getattr(latency, name))
+            yield Problem(location, f"{show(path)} was measured with {name} {found}, and {name} is {wanted} here")
 
 
 def timing_problems(latency: TimingConfig, here: Location) -> Iterator[Problem]:
@@ -82,9 +104,9 @@ def timing_problems(latency: TimingConfig, here: Location) -> Iterator[Problem]:
         yield Problem((*here, "threads"), f"{latency.threads} is more than this machine's {cores} CPU cores")
 
 
-def _backend_problems(backends: Registry[Any], name: str, location: Location) -> Iterator[Problem]:
+def _raised(check: Callable[[], None], location: Location) -> Iterator[Problem]:
     try:
-        backends.get(name).check()
+        check()
     except NASError as error:
         yield Problem(location, str(error))
 
@@ -96,8 +118,8 @@ def results_problems(section: SupernetSearch, here: Location) -> Iterator[Proble
     yield from results_path_problems(section.results_csv_path, (*here, "results_csv_path"))
 
 
-def needs_images(metrics: Sequence[str]) -> bool:
-    """Return whether a metric is one of quality: measured on images, and so in want of trained weights and data."""
+def needs_data(metrics: Sequence[str]) -> bool:
+    """Return whether a metric is one of quality: measured on data, and so in want of it and of trained weights."""
     return bool(_quality_metrics(metrics))
 
 
@@ -135,7 +157,8 @@ def supernet_problems(
         return
     for metric in _quality_metrics(metrics):
         if metric not in offered:
-            reason = f"{metric!r} is not a metric of supernet {name!r}'s task; those are: {', '.join(offered)}"
+            known = f"those are: {', '.join(offered)}" if offered else "it has no trained weights to measure"
+            reason = f"{metric!r} is not a metric of supernet {name!r}'s task; {known}"
             yield Problem((*here, "constraints" if metric in limited else "metrics"), reason)
 
 
@@ -161,8 +184,8 @@ def dataset_problems(
     Args:
         section: Has `supernet`, `dataset` and `dataset_path`.
         here: Where the section stands.
-        needed: Whether images are used at all; a name or a path that is given is checked in any case.
-        own_supernet: A super-network is given as an object, and the one that is named takes no images.
+        needed: Whether data is used at all; a name or a path that is given is checked in any case.
+        own_supernet: A super-network is given as an object, and the one that is named takes no data.
     """
     from nas_compress.data import check, data_sources
     from nas_compress.supernets import replay_of, supernets
@@ -181,19 +204,27 @@ def dataset_problems(
     if name is None or not (needed or section.dataset_path is not None):
         return
     if known and needed and not own_supernet:
-        yield from _channel_problems(section.supernet, name, (*here, "dataset"))
+        yield from _fit_problems(section.supernet, name, (*here, "dataset"))
+    options = getattr(section, "dataset_options", {})
     try:
-        check(name, section.dataset_path)
+        check(name, section.dataset_path, options)
+    except ConfigError as error:
+        yield Problem((*here, "dataset_options"), str(error).removeprefix("dataset_options: "))
     except NASError as error:
         yield Problem((*here, "dataset_path"), str(error).removeprefix("dataset_path = "))
 
 
-def _channel_problems(supernet: str, dataset: str, location: Location) -> Iterator[Problem]:
-    """Check that a dataset has images of as many channels as a super-network takes, where both are known."""
-    from nas_compress.data import data_sources
+def _fit_problems(supernet: str, dataset: str, location: Location) -> Iterator[Problem]:
+    """Check that a dataset is for a super-network's task; for images, with as many channels, where both are known."""
+    from nas_compress.data import data_sources, task_of
     from nas_compress.supernets import supernets
 
-    wanted = supernets.entry(supernet).info.get("channels")
+    info = supernets.entry(supernet).info
+    task = info.get("task", "images")
+    if task_of(dataset) != task:
+        yield Problem(location, f"{dataset!r} is data of {task_of(dataset)}, supernet {supernet!r} takes {task}")
+        return
+    wanted = info.get("channels")
     found = data_sources.entry(dataset).info.get("channels")
     if wanted is not None and found is not None and wanted != found:
         kinds = {1: "1 channel (grey)", 3: "3 channels (colour)"}
@@ -248,12 +279,17 @@ def replay_problems(section: Any, here: Location) -> Iterator[Problem]:
 
 
 def network_problems(supernet: str, here: Location) -> Iterator[Problem]:
-    """Check that a name stands for a network, which can be trained and exported, and not for a replay problem."""
-    from nas_compress.supernets import replay_of
+    """Check that a name stands for a super-network of images: recipes take no replay problems and no other tasks."""
+    from nas_compress.supernets import replay_of, supernets
 
     if replay_of(supernet) is not None:
         reason = f"{supernet!r} has no network to train, compress or export, only values from published tables"
         yield Problem((*here, "supernet"), f"{reason}; nas-compress search takes it")
+        return
+    info = supernets.entry(supernet).info if supernet in supernets else {}
+    if (task := info.get("task", "images")) != "images" or not info.get("metrics", ("acc",)):
+        reason = f"{supernet!r} takes {task}" if task != "images" else f"{supernet!r} shares no weights"
+        yield Problem((*here, "supernet"), f"{reason}; recipes are for super-networks of images, search takes all")
 
 
 def checkpoint_problems(path: Path, location: Location) -> Iterator[Problem]:

@@ -13,10 +13,12 @@ import typer
 from typer.core import TyperGroup
 
 from nas_compress import console
+from nas_compress.cli_latency import build_lut
 from nas_compress.config import NASConfig
-from nas_compress.documents import template_path, template_text
+from nas_compress.documents import template_path
 from nas_compress.errors import ConfigError, NASError
-from nas_compress.recipe import Recipe, Step
+from nas_compress.listing import Topic, names
+from nas_compress.recipe import Recipe
 
 if TYPE_CHECKING:
     from nas_compress.pipeline import CompressionResult
@@ -173,6 +175,9 @@ def measure(
     console.show_measurements([(each, each.measure(subnet, point)) for each in agent.metrics()])
 
 
+app.command()(build_lut)
+
+
 @app.command()
 def popdb(
     results: Annotated[
@@ -290,57 +295,13 @@ def report(
     console.say(f"report: {write_report(folder)}")
 
 
-class Topic(StrEnum):
-    """What `list` shows."""
-
-    supernets = "supernets"
-    data = "data"
-    objectives = "objectives"
-    strategies = "strategies"
-    predictors = "predictors"
-    backends = "backends"
-    steps = "steps"
-    templates = "templates"
-
-
 @app.command("list")
 def list_names(
     topic: Annotated[Topic | None, typer.Argument(help="What to list; everything if not given.")] = None,
 ) -> None:
     """List the names that configs and recipes can use, with a line each."""
     for each in [topic] if topic else list(Topic):
-        console.show_names(each.value, _names(each))
-
-
-def _names(topic: Topic) -> dict[str, str]:
-    from nas_compress.backends import backends
-    from nas_compress.data import data_sources
-    from nas_compress.objectives import objectives
-    from nas_compress.predictors import predictors
-    from nas_compress.search import strategies
-    from nas_compress.supernets import supernets
-
-    if topic is Topic.steps:
-        return {name: field.description or "" for name, field in Step.model_fields.items()}
-    if topic is Topic.templates:
-        return _templates()
-    registries: dict[Topic, Any] = {
-        Topic.supernets: supernets,
-        Topic.data: data_sources,
-        Topic.objectives: objectives,
-        Topic.strategies: strategies,
-        Topic.predictors: predictors,
-        Topic.backends: backends,
-    }
-    registry = registries[topic]
-    return {name: registry.entry(name).summary for name in registry}
-
-
-def _templates() -> dict[str, str]:
-    """Return the first line of each template, a comment that says what it is."""
-    from nas_compress.documents import template_names
-
-    return {name: template_text(name).partition("\n")[0].lstrip("# ") for name in template_names()}
+        console.show_names(each.value, names(each))
 
 
 @app.command()
@@ -353,7 +314,7 @@ def init(
 ) -> None:
     """Copy a template to a file of your own, to edit."""
     if template is None:
-        console.show_names("templates", _templates())
+        console.show_names("templates", names(Topic.templates))
         return
     source = template_path(template)
     target = path or Path(f"{source.stem}.yaml")

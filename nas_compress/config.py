@@ -345,7 +345,7 @@ class NASConfig(Settings):
         yield from search_checks.search_problems(section, self.approach, here)
         yield from checks.direction_problems(self.metrics, self.higher_is_better, search)
         yield from checks.results_problems(section, here)
-        needed = checks.needs_images(section.measured)
+        needed = checks.needs_data(section.measured)
         if not own_supernet:
             yield from checks.supernet_problems(section.supernet, section.measured, here, section.limited)
             yield from checks.space_problems(section.supernet, self.search_space, (*search, "search_space"))

@@ -93,6 +93,13 @@ def analysis_progress() -> Iterator[Callable[[int, int, str], None]]:
         yield lambda done, total, note: update("predictors", done, total, note)
 
 
+@contextmanager
+def table_progress() -> Iterator[Callable[[int, int, str], None]]:
+    """Show how far a latency table is; yields the callback to give to what builds it."""
+    with _progress() as update:
+        yield lambda done, total, note: update("latency table", done, total, note)
+
+
 Update = Callable[[str, float, float, str], None]
 """Takes a task's name, the work done, the work in all, and a few words on where it stands."""
 

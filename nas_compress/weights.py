@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from argparse import Namespace
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -48,9 +49,24 @@ def read_state(path: str | Path) -> Tensors:
     return {key.removeprefix("module."): value for key, value in state.items()}
 
 
+class _Ignored:
+    """Stands in for another project's objects in a file: nothing of theirs is kept, and no code of theirs runs."""
+
+    def __setstate__(self, state: object) -> None:
+        """Leave out what they held."""
+
+
+_KNOWN_OBJECTS: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
+    Namespace,
+    *((_Ignored, f"fairseq.meters.{name}Meter") for name in ("Average", "Time", "Stopwatch")),
+]
+"""What fairseq puts into its checkpoints besides tensors: options, and figures of the training."""
+
+
 def _load_torch(path: Path) -> Any:
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(_KNOWN_OBJECTS):
+            return torch.load(path, map_location="cpu", weights_only=True)
     # Any byte of a damaged file may be taken for a command of torch's unpickler, so that errors of nearly every kind
     # come out of it (IndexError, struct.error, AssertionError, TypeError, ...); all of them are the file's fault.
     except Exception as error:

@@ -1,18 +1,17 @@
 """The snippets of docs/extending.md work."""
 
 import textwrap
-from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 from nas_compress import NAS, NASConfig
 from nas_compress.objectives import objectives
+from nas_compress.objectives.cost import count_macs
 from nas_compress.predictors import predictors
 from nas_compress.supernets import load_supernet, supernets
-from nas_compress.supernets.mobilenet import MobileNetSupernet
-
-digits_mbv3 = supernets.get("digits_mbv3")
 
 PAGE = Path(__file__).parents[1] / "docs" / "extending.md"
 
@@ -47,12 +46,40 @@ def test_an_objective_that_is_registered_can_be_searched_for(tmp_path):
 
 
 def test_a_supernet_that_is_registered_can_be_named(tmp_path):
-    colour = replace(digits_mbv3().config, in_channels=3)
-    exec(snippet("my_net"), {"MySupernet": lambda _: MobileNetSupernet("my_net", colour, seed=0)})
-    assert load_supernet("my_net", trained=False).in_channels == 3
+    exec(snippet("my_net"), {})
+    net = load_supernet("my_net", trained=False, seed=0)
+    assert net.in_channels == 1 and load_supernet("my_net", trained=False, num_classes=3).num_classes == 3
     config = NASConfig(dynas={"supernet": "my_net", "metrics": ["macs"], "population": 3, "num_evals": 3})
     config.dynas.results_csv_path = tmp_path / "results.csv"
     assert len(NAS(config).search()) == 3
+
+
+def test_the_supernet_of_the_page_keeps_to_the_page():
+    exec(snippet("my_net"), {})
+    net = load_supernet("my_net", trained=False, seed=0)
+    x = net.example_input(3)
+    with torch.no_grad():
+        before = net(x)
+        net.sort_by_importance()
+        torch.testing.assert_close(net(x), before)
+        norms = net.parts[0].down.weight.abs().sum(0)
+        assert torch.equal(norms, norms.sort(descending=True).values)
+    for architecture in net.space.sample(np.random.default_rng(0), 5):
+        subnet, blocks = net.extract(architecture), net.blocks(architecture)
+        with torch.no_grad(), net.activate(architecture):
+            torch.testing.assert_close(subnet(x), net(x))
+            torch.testing.assert_close(torch.nn.Sequential(*(block.build() for block in blocks))(x), net(x))
+        assert all(block.build()(block.example(2)).shape[0] == 2 for block in blocks)
+        assert net.macs(architecture) == count_macs(subnet, x[:1])
+        assert net.params(architecture) == sum(p.numel() for p in subnet.parameters())
+
+
+def test_a_family_of_the_package_is_an_entry_of_its_configuration():
+    names = {}
+    exec(snippet("my_net"), names)
+    exec(snippet("MLPS"), names)
+    entry = names["MLPS"]["digits_mlp"]
+    assert entry.info["space"]().size() == 3 + 3**2 + 3**3 and entry.info["dataset"] == "digits"
 
 
 def test_a_predictor_that_is_registered_serves_a_search(tmp_path):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from nas_compress.agent import NAS
 from nas_compress.data import load_data
@@ -54,14 +54,15 @@ class State:
     def data(self) -> ImageData:
         """The recipe's data."""
         name = self.recipe.dataset or supernets.entry(self.recipe.supernet).info["dataset"]
-        return load_data(name, self.recipe.dataset_path)
+        return cast("ImageData", load_data(name, self.recipe.dataset_path))
 
     @cached_property
     def supernet(self) -> ImageSupernet:
         """The super-network with its trained weights: those of the recipe's own step, of a file, or published."""
         trained = self.outcomes.get("train_supernet")
         checkpoint = self.folder / trained["weights"] if trained else self.recipe.supernet_ckpt_path
-        return load_supernet(self.recipe.supernet, checkpoint, num_classes=len(self.data.classes))
+        net = load_supernet(self.recipe.supernet, checkpoint, num_classes=len(self.data.classes))
+        return cast("ImageSupernet", net)
 
     @cached_property
     def agent(self) -> NAS:

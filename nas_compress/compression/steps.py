@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from nas_compress.compression.state import CHOSEN, LARGEST, State
 from nas_compress.recipe import (
@@ -22,6 +22,8 @@ from nas_compress.recipe import (
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from nas_compress.supernets.base import ImageSupernet
 
 Outcome = dict[str, Any]
 
@@ -41,10 +43,11 @@ def train_supernet(state: State, options: TrainSupernetStep, tick: Tick) -> Outc
     from nas_compress.weights import write_state
 
     recipe = state.recipe
-    net = load_supernet(recipe.supernet, trained=False, num_classes=len(state.data.classes), seed=recipe.seed)
+    classes = len(state.data.classes)
+    net = load_supernet(recipe.supernet, trained=False, num_classes=classes, seed=recipe.seed)
     config = SupernetTrainConfig(seed=recipe.seed, **options.model_dump())
     folder, weights = state.work("train_supernet"), "supernet.safetensors"
-    log = train(net, state.data, config, checkpoint_dir=folder, progress=_training_tick(tick))
+    log = train(cast("ImageSupernet", net), state.data, config, checkpoint_dir=folder, progress=_training_tick(tick))
     write_state(state.folder / weights, net.state_dict(), {"supernet": net.describe()})
     shutil.rmtree(folder)
     return {"weights": weights, "files": [weights], "log": [asdict(epoch) for epoch in log]}

@@ -33,6 +33,33 @@ def folder(name: str, path: str | Path | None) -> Path:
     return found
 
 
+def file_or_folder(name: str, path: str | Path | None) -> Path:
+    """Return `path` as an existing file or folder."""
+    if path is None:
+        raise DataError(f"the data source {name!r} needs its file or folder; none is given")
+    found = Path(path).expanduser()
+    if not found.exists():
+        raise DataError(f"dataset_path = {str(path)!r} does not exist; the data source {name!r} needs it")
+    return found
+
+
+def beginning(name: str, path: str | Path | None) -> Path:
+    """Return `path` as an existing file or folder, or the beginning of the names of files (`folder/stsa_binary`)."""
+    if path is None:
+        raise DataError(f"the data source {name!r} needs its folder, or the beginning of its files; none is given")
+    found = Path(path).expanduser()
+    if not found.exists() and not any(found.parent.glob(f"{found.name}*")):
+        raise DataError(f"dataset_path = {str(path)!r}: no file or folder begins so; {name!r} needs its files")
+    return found
+
+
+def multi30k_files(name: str, path: str | Path | None) -> None:
+    """Look for the German and English files of all parts."""
+    from nas_compress.data.parallel import parallel_files
+
+    parallel_files(name, path, ("de", "en"))
+
+
 def idx_files(name: str, path: str | Path | None) -> dict[str, Path]:
     """Return the four IDX files of a folder by part (`"train-images"`, ...)."""
     root = folder(name, path)

@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
 
-def make_divisible(value: float, divisor: int = 8) -> int:
-    """Round a width to a multiple of `divisor`, never below 90 % of it.
-
-    The rule of MobileNetV2 (Sandler et al., 2018) and of all nets derived from it.
-    """
-    rounded = max(divisor, int(value + divisor / 2) // divisor * divisor)
-    return rounded + divisor if rounded < 0.9 * value else rounded
-
-
-def by_importance(reader: Tensor) -> Tensor:
+def by_importance(*readers: Tensor) -> Tensor:
     """Return the order of channels by falling L1 norm of the weights that read them.
 
     Args:
-        reader: Weights of shape (out, channels, ...) of the layer that reads the channels.
+        readers: Weights of shape (out, channels, ...) of each layer that reads the channels.
     """
-    return reader.detach().abs().transpose(0, 1).flatten(1).sum(1).argsort(descending=True, stable=True)
+    norms = sum(reader.detach().abs().transpose(0, 1).flatten(1).sum(1) for reader in readers)
+    return torch.as_tensor(norms).argsort(descending=True, stable=True)
 
 
-def permute(tensors: list[Tensor | None], order: Tensor, dim: int = 0) -> None:
+def permute(tensors: Sequence[Tensor | None], order: Tensor, dim: int = 0) -> None:
     """Reorder the channels of tensors in place along one dimension; None entries are passed over."""
     with torch.no_grad():
         for tensor in tensors:

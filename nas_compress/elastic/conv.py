@@ -9,18 +9,37 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nas_compress.elastic.depthwise import depthwise_conv2d
+from nas_compress.elastic.plain import plain_conv
 
 
 class ElasticConv2d(nn.Conv2d):
     """A dense convolution that uses its leading input and output channels.
+
+    Args:
+        in_channels: The most input channels.
+        out_channels: The most output channels.
+        kernel_size: Height and width of the kernel.
+        stride: Stride in both directions.
+        padding: Padding on all sides; by default what keeps the size at stride 1.
+        bias: Whether it has one.
 
     Attributes:
         active_in: Number of input channels in use.
         active_out: Number of output channels in use.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, kernel_size: int = 1, *, bias: bool = False) -> None:
-        super().__init__(in_channels, out_channels, kernel_size, padding=kernel_size // 2, bias=bias)
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int = 1,
+        *,
+        stride: int = 1,
+        padding: int | None = None,
+        bias: bool = False,
+    ) -> None:
+        padding = kernel_size // 2 if padding is None else padding
+        super().__init__(in_channels, out_channels, kernel_size, stride, padding, bias=bias)
         self.active_in = in_channels
         self.active_out = out_channels
 
@@ -33,18 +52,13 @@ class ElasticConv2d(nn.Conv2d):
         return None if self.bias is None else self.bias[: self.active_out]
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (N, active_in, H, W) to (N, active_out, H, W)."""
-        return F.conv2d(x, self.active_weight(), self.active_bias(), padding=self.padding)
+        """Map (N, active_in, H, W) to (N, active_out, H', W'), of the same height and width by default."""
+        return F.conv2d(x, self.active_weight(), self.active_bias(), self.stride, self.padding)
 
     def extract(self) -> nn.Conv2d:
         """Return the active part as a plain convolution."""
-        size = int(self.kernel_size[0])
-        conv = nn.Conv2d(self.active_in, self.active_out, size, padding=size // 2, bias=self.bias is not None)
-        with torch.no_grad():
-            conv.weight.copy_(self.active_weight())
-            if conv.bias is not None and self.bias is not None:
-                conv.bias.copy_(self.bias[: self.active_out])
-        return conv
+        stride, padding = (int(numbers[0]) for numbers in (self.stride, self.padding))
+        return plain_conv(self.active_weight(), self.active_bias(), stride, padding)
 
 
 class ElasticDepthwiseConv2d(nn.Module):
@@ -92,8 +106,4 @@ class ElasticDepthwiseConv2d(nn.Module):
 
     def extract(self) -> nn.Conv2d:
         """Return the active part as a plain depthwise convolution."""
-        channels, size = self.active_channels, self.active_kernel
-        conv = nn.Conv2d(channels, channels, size, self.stride, size // 2, groups=channels, bias=False)
-        with torch.no_grad():
-            conv.weight.copy_(self.active_weight())
-        return conv
+        return plain_conv(self.active_weight(), None, self.stride, self.active_kernel // 2, self.active_channels)

@@ -7,12 +7,13 @@ from typing import cast
 
 from torch import Tensor, nn
 
-from nas_compress.elastic.channels import by_importance, make_divisible, norm_tensors, permute
+from nas_compress.elastic.channels import by_importance, norm_tensors, permute
 from nas_compress.elastic.conv import ElasticConv2d, ElasticDepthwiseConv2d
 from nas_compress.elastic.norm import ElasticBatchNorm2d
 from nas_compress.elastic.squeeze_excite import ElasticSqueezeExcite, SqueezeExcite
+from nas_compress.supernets.widths import make_divisible
 
-ACTIVATIONS: Mapping[str, type[nn.Module]] = {"relu": nn.ReLU, "hswish": nn.Hardswish}
+ACTIVATIONS: Mapping[str, type[nn.Module]] = {"relu": nn.ReLU, "relu6": nn.ReLU6, "hswish": nn.Hardswish}
 
 
 class InvertedResidual(nn.Module):
@@ -44,7 +45,7 @@ class InvertedResidual(nn.Module):
         self.depthwise_conv, self.depthwise_norm = depthwise
         self.gate = gate
         self.project_conv, self.project_norm = project
-        self.act = ACTIVATIONS[activation]()
+        self.act = ACTIVATIONS[activation](inplace=True)
         self.expands = expand is not None
         self.activation = activation
         self.residual = residual

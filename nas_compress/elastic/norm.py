@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from nas_compress.elastic.plain import plain_batch_norm, plain_layer_norm
 
 
 class ElasticBatchNorm2d(nn.BatchNorm2d):
@@ -44,10 +45,25 @@ class ElasticBatchNorm2d(nn.BatchNorm2d):
 
     def extract(self) -> nn.BatchNorm2d:
         """Return the active part as a plain layer."""
+        return plain_batch_norm(self, self.active_features)
+
+
+class ElasticLayerNorm(nn.LayerNorm):
+    """Layer normalisation over the leading features, as many as are in use.
+
+    Attributes:
+        active_features: Number of leading features in use.
+    """
+
+    def __init__(self, features: int, eps: float = 1e-5) -> None:
+        super().__init__(features, eps=eps)
+        self.active_features = features
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise (..., active_features) over the last dimension."""
         n = self.active_features
-        norm = nn.BatchNorm2d(n, eps=self.eps, momentum=self.momentum)
-        with torch.no_grad():
-            for key, tensor in norm.state_dict().items():
-                source = self.state_dict()[key]
-                tensor.copy_(source[:n] if source.ndim else source)
-        return norm
+        return F.layer_norm(x, (n,), self.weight[:n], self.bias[:n], self.eps)
+
+    def extract(self) -> nn.LayerNorm:
+        """Return the active part as a plain layer."""
+        return plain_layer_norm(self.weight[: self.active_features], self.bias[: self.active_features], self.eps)

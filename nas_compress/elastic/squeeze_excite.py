@@ -7,8 +7,9 @@ from typing import cast
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nas_compress.elastic.channels import by_importance, make_divisible, permute
+from nas_compress.elastic.channels import by_importance, permute
 from nas_compress.elastic.conv import ElasticConv2d
+from nas_compress.supernets.widths import make_divisible
 
 
 class SqueezeExcite(nn.Module):

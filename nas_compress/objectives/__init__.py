@@ -12,8 +12,28 @@ objectives: Registry[type[Objective]] = Registry(
     {
         "acc": Entry(
             "nas_compress.objectives.quality:Accuracy",
-            "top-1 accuracy on the search-validation images",
+            "top-1 accuracy on the search-validation images or sentences",
             {"direction": "maximize", "unit": "%", "column": "Top-1 Acc (%)", "quality": True},
+        ),
+        "f1": Entry(
+            "nas_compress.objectives.answers:AnswerF1",
+            "F1 of the words of answers to the search-validation questions (SQuAD)",
+            {"direction": "maximize", "unit": "%", "column": "F1 (%)", "quality": True},
+        ),
+        "exact_match": Entry(
+            "nas_compress.objectives.answers:ExactMatch",
+            "share of the search-validation questions answered exactly (SQuAD)",
+            {"direction": "maximize", "unit": "%", "column": "Exact Match (%)", "quality": True},
+        ),
+        "bleu": Entry(
+            "nas_compress.objectives.translation:Bleu",
+            "BLEU of the translated search-validation sentences",
+            {"direction": "maximize", "unit": "", "column": "BLEU", "quality": True},
+        ),
+        "wer": Entry(
+            "nas_compress.objectives.speech:WordErrorRate",
+            "word error rate on the search-validation utterances",
+            {"direction": "minimize", "unit": "%", "column": "WER (%)", "quality": True},
         ),
         "macs": Entry(
             f"{_COST}:Macs",
@@ -36,7 +56,7 @@ objectives: Registry[type[Objective]] = Registry(
             {"direction": "minimize", "unit": "ms", "column": "Latency (ms)"},
         ),
     },
-    {"accuracy_top1": "acc", "top1": "acc", "lat": "latency"},
+    {"accuracy_top1": "acc", "accuracy_sst2": "acc", "top1": "acc", "lat": "latency", "em": "exact_match"},
 )
 """What can be optimised.
 

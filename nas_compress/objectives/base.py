@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,7 +53,7 @@ class Objective(ABC):
     depends_on_weights: ClassVar[bool] = True
 
     @classmethod
-    def from_agent(cls, agent: NAS) -> Self:
+    def from_agent(cls, agent: NAS) -> Objective:
         """Return the objective as an agent's configuration asks for it; by default it is made without arguments.
 
         Args:

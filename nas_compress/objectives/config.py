@@ -7,8 +7,9 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
+from nas_compress.backends import Precision
 from nas_compress.objectives.timing import TimingSettings
-from nas_compress.settings import Count, Location, Natural, Positive, Settings
+from nas_compress.settings import Count, FilePath, Location, Natural, Positive, Settings
 
 _TIMING = TimingSettings()
 
@@ -41,4 +42,15 @@ class LatencyConfig(TimingConfig):
 
     backend: str = Field(
         "onnxruntime", description="What runs the sub-network: a name of `nas-compress list backends`."
+    )
+    precision: Precision = Field("fp32", description="What the backend computes in; bf16 where it can.")
+    isolated: bool | None = Field(
+        None,
+        description="Measure in a process of its own, its threads pinned to cores; null = where the backend asks for "
+        "it (`ipex`).",
+    )
+    lut: FilePath | None = Field(
+        None,
+        description="Table of `nas-compress build-lut`: the search predicts latency from it, and measures the front at "
+        "the end.",
     )

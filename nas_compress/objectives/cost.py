@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from nas_compress.objectives.base import AnalyticObjective
 from nas_compress.objectives.modes import evaluating
 from nas_compress.space import Architecture, SearchSpace
-from nas_compress.supernets.base import Supernet
+from nas_compress.supernets.base import Inputs, Supernet
 
 if TYPE_CHECKING:
     from nas_compress.agent import NAS
@@ -92,7 +92,7 @@ class ModelSize(SupernetCost):
         return self._supernet.encoded_cost("params", space, encoded) * BYTES_PER_WEIGHT / 1e6
 
 
-def count_macs(module: nn.Module, example: Tensor) -> int:
+def count_macs(module: nn.Module, example: Inputs) -> int:
     """Return fvcore's count of multiply-accumulates at batch 1, in the convention of published OFA tables.
 
     Convolutions, linear layers and attention products count; batch norm, LayerNorm, pooling, activations and
@@ -100,17 +100,18 @@ def count_macs(module: nn.Module, example: Tensor) -> int:
 
     Args:
         module: Any traceable network.
-        example: An input with the batch first; its first row is traced.
+        example: An input, or several by position, with the batch first; the first row is traced.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from fvcore.nn import FlopCountAnalysis
 
+    row = example[:1] if isinstance(example, Tensor) else tuple(each[:1] for each in example)
     fast_path = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
         with torch.no_grad(), evaluating(module):
-            analysis = FlopCountAnalysis(module, example[:1])
+            analysis = FlopCountAnalysis(module, row)
             analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
             analysis.set_op_handle("aten::scaled_dot_product_attention", _attention_macs)
             analysis.set_op_handle("aten::baddbmm", _baddbmm_macs)

@@ -98,14 +98,18 @@ class LatencyStats:
 
 
 def measure_latency(
-    run: Callable[[], Any], settings: TimingSettings = DEFAULT_SETTINGS, *, threads: int = 1
+    run: Callable[[], Any], settings: TimingSettings = DEFAULT_SETTINGS, *, threads: int = 1, warn: bool = True
 ) -> LatencyStats:
     """Time one function; see `measure_latencies`."""
-    return measure_latencies({"run": run}, settings, threads=threads)["run"]
+    return measure_latencies({"run": run}, settings, threads=threads, warn=warn)["run"]
 
 
 def measure_latencies(
-    runs: Mapping[str, Callable[[], Any]], settings: TimingSettings = DEFAULT_SETTINGS, *, threads: int = 1
+    runs: Mapping[str, Callable[[], Any]],
+    settings: TimingSettings = DEFAULT_SETTINGS,
+    *,
+    threads: int = 1,
+    warn: bool = True,
 ) -> dict[str, LatencyStats]:
     """Time several functions in turns, so that what slows the machine for a while slows them all.
 
@@ -118,6 +122,7 @@ def measure_latencies(
         runs: The functions by name.
         settings: How long to measure; the budget is per function.
         threads: Threads that the functions use: with one, CPU time can stand in for wall time.
+        warn: Whether to log a warning where the machine was too busy for wall time.
     """
     samples = {name: _Samples(settings, threads) for name in runs}
     with _no_garbage_collection():
@@ -127,7 +132,13 @@ def measure_latencies(
         while waiting := [name for name, taken in samples.items() if taken.stopped_by is None]:
             for name in waiting:
                 samples[name].take_block(runs[name])
-    return {name: taken.stats(name) for name, taken in samples.items()}
+    found = {name: taken.stats() for name, taken in samples.items()}
+    for name, stats in found.items():
+        if warn and stats.clock != "wall":
+            taken = samples[name]
+            busy = f"{len(taken.disturbed_wall)} of {taken.taken} runs were preempted"
+            logger.warning("%s: %s, the machine is busy; the latency is %s time", name, busy, stats.clock)
+    return found
 
 
 @dataclass
@@ -181,12 +192,9 @@ class _Samples:
         elif settled and _error(self.wall) <= settings.tolerance * statistics.median(self.wall):
             self.stopped_by = "tolerance"
 
-    def stats(self, name: str) -> LatencyStats:
+    def stats(self) -> LatencyStats:
         """Return the figures, from the undisturbed runs if there are enough of them."""
         clock, times, cpu = self._chosen()
-        if clock != "wall":
-            busy = f"{len(self.disturbed_wall)} of {self.taken} runs were preempted"
-            logger.warning("%s: %s, the machine is busy; the latency is %s time", name, busy, clock)
         ordered = sorted(times)
         trim = int(TRIM * len(ordered))
         quartiles = statistics.quantiles(ordered, n=4, method="inclusive")

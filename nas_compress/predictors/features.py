@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from nas_compress.objectives.base import AnalyticObjective
-from nas_compress.predictors.base import FloatMatrix
+from nas_compress.predictors.base import FloatMatrix, FloatVector
 from nas_compress.space import SearchSpace
 from nas_compress.space.search_space import IntMatrix
 
@@ -19,62 +19,87 @@ LEVEL_WEIGHT = 1.0
 
 COMPUTED_WEIGHT = 1.0
 
+KIND_WEIGHT = 1.0
+"""Scale of the one-hot part of genes without an order."""
+
+_SAMPLE = 200
+
 
 class Features:
     """Turns encoded architectures into rows of features.
 
-    - the rank of every gene, scaled to (0, 1], and 0 where it is inactive;
-    - the value of every gene, one-hot, scaled down;
-    - levels: the ranks of a dimension together, and of the genes of a dimension that hang on one controller (a
-      stage), so that a few measurements tell what, say, larger kernels bring, before they can tell which kernel;
-    - the logarithm of computed quantities (MACs, parameters), and its square, scaled to [0, 1] between the smallest
-      and the largest architecture.
+    - the rank of every ordered gene, scaled to (0, 1], and 0 where it is inactive;
+    - the value of every gene, one-hot, scaled down where it is ordered;
+    - levels: the ranks (or one-hot values) of a dimension together, and of the genes of a dimension that hang on one
+      controller (a stage), so that a few measurements tell what, say, larger kernels bring, before they can tell which
+      kernel;
+    - the logarithm of computed quantities (MACs, parameters), and its square, scaled to [0, 1] over the space.
 
     Args:
         space: The space.
-        descriptors: The computed quantities; those that are not positive at both ends are left out.
+        descriptors: The computed quantities; those that are not positive or do not vary are left out.
     """
 
     def __init__(self, space: SearchSpace, descriptors: Sequence[AnalyticObjective] = ()) -> None:
         self._space = space
-        self._genes = int(np.count_nonzero(space.cardinalities > 1))
-        self._levels = _level_matrix(space)
-        ends = [space.smallest(), space.largest()]
-        self._descriptors = []
-        for each in descriptors:
-            low, high = each.compute(ends)
-            if 0 < low < high:
-                self._descriptors.append((each, float(np.log(low)), float(np.log(high / low))))
+        free = np.flatnonzero(space.cardinalities > 1)
+        ordered, choices = space.ordered[free], space.cardinalities[free]
+        self._weights = np.concatenate(
+            [ordered, np.repeat(np.where(ordered, ONE_HOT_WEIGHT, KIND_WEIGHT), choices)]
+        ).astype(np.float64)
+        self._levels = LEVEL_WEIGHT * _level_matrix(space)
+        self._descriptors = [(each, *span) for each in descriptors if (span := _span(space, each))]
 
     def __call__(self, rows: IntMatrix) -> FloatMatrix:
         """Return the features, shape (n, f), of canonical encoded architectures, shape (n, genes)."""
-        both = self._space.encoded_features(rows)
-        ordinal, one_hot = both[:, : self._genes], both[:, self._genes :]
-        parts = [ordinal, ONE_HOT_WEIGHT * one_hot, LEVEL_WEIGHT * (ordinal @ self._levels)]
+        genes = self._space.encoded_features(rows)
+        parts = [genes * self._weights, genes @ self._levels]
         for each, low, span in self._descriptors:
-            log = (np.log(each.compute_encoded(self._space, rows)) - low) / span
+            log = (np.log(np.maximum(each.compute_encoded(self._space, rows), low)) - np.log(low)) / span
             parts.append(COMPUTED_WEIGHT * np.column_stack([log, log**2]))
         return np.hstack(parts)
 
 
-def _level_matrix(space: SearchSpace) -> FloatMatrix:
-    """Return the matrix, shape (free genes, levels), that turns ranks into sums by dimension and by stage.
+def _span(space: SearchSpace, quantity: AnalyticObjective) -> tuple[float, float] | None:
+    """Return the least value of a quantity over a sample of the space, and the span of its logarithm.
 
-    A level is the sum over its k genes divided by the root of k: as if each gene were a draw around what its
-    dimension does, so that a linear kernel on ranks and levels is a hierarchical prior.
+    None where it is not positive or does not vary.
+    """
+    drawn = np.random.default_rng(0).integers(0, space.cardinalities, size=(_SAMPLE, len(space.cardinalities)))
+    ends = np.vstack([np.zeros_like(space.cardinalities), space.cardinalities - 1])
+    values = quantity.compute_encoded(space, space.canonical(np.vstack([ends, drawn])))
+    low, high = float(values.min()), float(values.max())
+    return (low, float(np.log(high / low))) if 0 < low < high else None
+
+
+def _level_matrix(space: SearchSpace) -> FloatMatrix:
+    """Return the matrix, shape (gene features, levels), that turns ranks, one-hot values into sums by group.
+
+    A level is the sum over the k genes of a group divided by the root of k: as if each gene were a draw around what its
+    dimension does, so that a linear kernel on genes and levels is a hierarchical prior. Ordered genes are summed by
+    rank, others value by value.
     """
     free = np.flatnonzero(space.cardinalities > 1)
-    dimension = np.array([name.partition("[")[0] for name in space.gene_names])
+    choices = space.cardinalities[free]
+    first = len(free) + np.cumsum(choices) - choices
+    levels: list[FloatVector] = []
+    for columns in _groups(space, free):
+        is_ordered = bool(space.ordered[free[columns[0]]])
+        sources = [columns] if is_ordered else [first[columns] + v for v in range(int(choices[columns].min()))]
+        for source in sources:
+            level = np.zeros(len(free) + int(choices.sum()))
+            level[source] = len(columns) ** -0.5
+            levels.append(level)
+    return np.unique(np.array(levels).T, axis=1) if levels else np.zeros((len(free) + int(choices.sum()), 0))
+
+
+def _groups(space: SearchSpace, free: IntMatrix) -> list[list[int]]:
+    """Return which of the free genes belong together: those of a dimension, and of a dimension in a stage."""
     stage = {c.gene: c.controller for c in space.conditions}
     groups: dict[tuple[object, ...], list[int]] = {}
     for column, gene in enumerate(free):
-        name = space.gene_names[gene]
-        key = (dimension[gene], int(name.partition("[")[2][:-1]))
-        groups.setdefault((key[0],), []).append(column)
-        if key in stage:
-            groups.setdefault((key[0], stage[key]), []).append(column)
-    several = [columns for columns in groups.values() if len(columns) > 1]
-    matrix = np.zeros((len(free), len(several)))
-    for level, columns in enumerate(several):
-        matrix[columns, level] = len(columns) ** -0.5
-    return np.unique(matrix, axis=1) if several else matrix
+        dimension, _, slot = space.gene_names[gene].rstrip("]").partition("[")
+        groups.setdefault((dimension,), []).append(column)
+        if (key := (dimension, int(slot))) in stage:
+            groups.setdefault((dimension, stage[key]), []).append(column)
+    return [columns for columns in groups.values() if len(columns) > 1]

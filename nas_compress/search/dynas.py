@@ -58,7 +58,7 @@ class DyNAS(GuidedSearch):
         super().__init__(problem, seed=seed, population=population, predictor=predictor, algorithm=algorithm)
         self.batch, self.optimism = min(batch, population), optimism
         rows = opening(self.space, OPENING, self.rng)
-        self._ends, self._opening, self._survivors = rows[:2], rows[2:], rows[:0]
+        self._ends, self._opening, self._survivors = rows[:-OPENING], rows[-OPENING:], rows[:0]
 
     def _generation(self, told: Sequence[Trial]) -> IntMatrix:
         self._learn(told)

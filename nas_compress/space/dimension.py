@@ -17,10 +17,12 @@ class Dimension:
         name: The published name (`"ks"`, `"num_attention_heads"`).
         choices: The legal values of each gene, ascending; in any order where a text is among them, the order that
             then counts as from small to large.
+        ordered: Whether a larger value means more of something; False for kinds, such as the operations of a cell.
     """
 
     name: str
     choices: tuple[tuple[Value, ...], ...]
+    ordered: bool = True
 
     def __post_init__(self) -> None:
         if not self.choices:
@@ -32,9 +34,9 @@ class Dimension:
                 raise ConfigError(f"{self.name}[{slot}] wants ascending, distinct values, got {values}")
 
     @classmethod
-    def uniform(cls, name: str, values: Iterable[Value], slots: int = 1) -> Dimension:
+    def uniform(cls, name: str, values: Iterable[Value], slots: int = 1, *, ordered: bool = True) -> Dimension:
         """Return a dimension of `slots` genes that share the same legal values; repeats are left out."""
-        return cls(name, (_ordered(values),) * slots)
+        return cls(name, (_ordered(values),) * slots, ordered)
 
     @property
     def slots(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from math import prod
 from typing import Any
@@ -70,6 +71,11 @@ class SearchSpace:
     def gene_names(self) -> tuple[str, ...]:
         """Names of all genes, `"ks[0]"` and so on."""
         return tuple(f"{d.name}[{slot}]" for d in self.dimensions for slot in range(d.slots))
+
+    @cached_property
+    def ordered(self) -> NDArray[np.bool_]:
+        """Whether a gene's values are ordered, shape (genes,); see `Dimension.ordered`."""
+        return np.repeat([d.ordered for d in self.dimensions], [d.slots for d in self.dimensions])
 
     @cached_property
     def cardinalities(self) -> IntMatrix:
@@ -297,7 +303,7 @@ class SearchSpace:
                     given = sorted(values, key=_text_last)
                     raise ConfigError(f"{dimension}[{i}]: {given} is not a part of the legal values {full}")
                 choices[dimension][i] = tuple(v for v in choices[dimension][i] if v in values)
-        dimensions = [Dimension(d.name, tuple(choices[d.name])) for d in self.dimensions]
+        dimensions = [replace(d, choices=tuple(choices[d.name])) for d in self.dimensions]
         return SearchSpace(name or f"{self.name} (restricted)", dimensions, self.conditions)
 
     def describe(self) -> dict[str, object]:

@@ -1,7 +1,7 @@
 """Super-networks by name.
 
-The registry maps a name to a factory `(num_classes=..., seed=...) -> ImageSupernet`; `Entry.info` holds what must be
-known without importing torch: the metrics of quality of the task that the net does, the dataset it is meant for, the
+The registry maps a name to a factory `(num_classes=..., seed=...) -> Supernet`; `Entry.info` holds what must be
+known without importing torch: the `task` that the net does and its metrics of quality, the dataset it is meant for, the
 channels of its input images, a function that returns its space, and where its published weights are.
 
 The names `replay/...` stand for replay problems: there is no network, `info["replay"]` is the problem's `Description`,
@@ -11,39 +11,22 @@ and `info["metrics"]` are all the metrics that it offers.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nas_compress.errors import CheckpointError, ConfigError
 from nas_compress.registry import Entry, Registry
 from nas_compress.replay import Description, replays
-from nas_compress.supernets.mobilenet_config import DIGITS_MBV3, OFA_MBV3_W1_0, OFA_MBV3_W1_2, MobileNetConfig
+from nas_compress.supernets.asr_config import ASRS
+from nas_compress.supernets.bert_config import BERTS
+from nas_compress.supernets.conv_chain_config import CONV_CHAINS
+from nas_compress.supernets.hat_config import HATS
+from nas_compress.supernets.mobilenet_config import MOBILENETS
+from nas_compress.supernets.resnet_config import RESNETS
+from nas_compress.supernets.vit_config import VITS
 
 if TYPE_CHECKING:
-    from nas_compress.supernets.base import ImageSupernet
-
-_OFA = "https://raw.githubusercontent.com/han-cai/files/master/ofa/ofa_nets/"
-
-
-def _mobilenet(
-    name: str, config: MobileNetConfig, summary: str, dataset: str, weights: str | None
-) -> tuple[str, Entry]:
-    """Return the registry's entry of a MobileNet configuration."""
-    info = {
-        "metrics": ("acc",),
-        "dataset": dataset,
-        "channels": config.in_channels,
-        "space": partial(config.space, name),
-        "weights": weights,
-    }
-
-    def build(num_classes: int | None = None, seed: int | None = None) -> ImageSupernet:
-        from nas_compress.supernets.mobilenet import build_mobilenet
-
-        return build_mobilenet(name, config, num_classes, seed)
-
-    return name, Entry(build, summary, info)
+    from nas_compress.supernets.base import Supernet
 
 
 def _replay(problem: str) -> tuple[str, Entry]:
@@ -57,7 +40,7 @@ def _replay(problem: str) -> tuple[str, Entry]:
         "weights": None,
     }
 
-    def build(num_classes: int | None = None, seed: int | None = None) -> ImageSupernet:
+    def build(num_classes: int | None = None, seed: int | None = None) -> Supernet:
         raise ConfigError(f"supernet {name!r} has no network: its values come from published tables")
 
     return name, Entry(build, f"{description.summary} (no network: values from tables)", info)
@@ -71,34 +54,9 @@ def replay_of(name: str | None) -> Description | None:
     return description
 
 
-supernets: Registry[Callable[..., ImageSupernet]] = Registry(
+supernets: Registry[Callable[..., Supernet]] = Registry(
     "supernet",
-    dict(
-        [
-            _mobilenet(
-                "ofa_mbv3_d234_e346_k357_w1.0",
-                OFA_MBV3_W1_0,
-                "OFA MobileNetV3, width 1.0, ImageNet, 128 to 224 pixels (Cai et al., 2020)",
-                "imagenet",
-                _OFA + "ofa_mbv3_d234_e346_k357_w1.0",
-            ),
-            _mobilenet(
-                "ofa_mbv3_d234_e346_k357_w1.2",
-                OFA_MBV3_W1_2,
-                "OFA MobileNetV3, width 1.2, ImageNet, 160 to 224 pixels (Cai et al., 2020)",
-                "imagenet",
-                _OFA + "ofa_mbv3_d234_e346_k357_w1.2",
-            ),
-            _mobilenet(
-                "digits_mbv3",
-                DIGITS_MBV3,
-                "small MobileNetV3-style net for scikit-learn's digits",
-                "digits",
-                None,
-            ),
-            *map(_replay, replays),
-        ]
-    ),
+    {**MOBILENETS, **RESNETS, **BERTS, **CONV_CHAINS, **VITS, **HATS, **ASRS, **dict(map(_replay, replays))},
 )
 
 
@@ -109,7 +67,7 @@ def load_supernet(
     trained: bool = True,
     num_classes: int | None = None,
     seed: int | None = None,
-) -> ImageSupernet:
+) -> Supernet:
     """Return a registered super-network with its weights, in evaluation mode.
 
     Args:

@@ -3,19 +3,41 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, Literal, Self
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from nas_compress.space import Architecture, SearchSpace
+from nas_compress.supernets.randomness import normal
 from nas_compress.weights import hash_tensors
 
 Cost = Literal["macs", "params"]
+
+Inputs = Tensor | tuple[Tensor, ...]
+"""What a network takes: one tensor, or several by position, the batch first in each."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """A part of a sub-network that is run as one: what a look-up table of latencies has an entry for.
+
+    Two blocks of the same key take the same time. Running all blocks of an architecture one after the other is running
+    the sub-network.
+
+    Attributes:
+        key: Type and sizes, readable: `"mbconv in=24 mid=144 out=40 k=5 s=2 se=1 act=relu r=56"`.
+        build: Returns the block of plain torch layers, in evaluation mode, with any weights.
+        example: Returns the inputs of the block for a batch size.
+    """
+
+    key: str
+    build: Callable[[], nn.Module]
+    example: Callable[[int], Inputs]
 
 
 class Supernet(nn.Module, ABC):
@@ -70,29 +92,42 @@ class Supernet(nn.Module, ABC):
         """
 
     @abstractmethod
-    def example_input(self, batch: int = 1, architecture: Architecture | None = None) -> Tensor:
-        """Return a float input of the shape an architecture takes (the largest by default)."""
+    def example_input(self, batch: int = 1, architecture: Architecture | None = None) -> Inputs:
+        """Return an input of the shape an architecture takes (the largest by default), the same at every call."""
 
     @abstractmethod
+    def blocks(self, architecture: Architecture) -> list[Block]:
+        """Return the blocks of an architecture in the order in which they run; none is built yet.
+
+        Raises:
+            ArchitectureError: The architecture is not in the space.
+        """
+
     def macs(self, architecture: Architecture) -> int:
-        """Return the multiply-accumulates of convolutions, linear layers and attention products at batch 1."""
+        """Return the multiply-accumulates of convolutions, linear layers and attention products at batch 1.
+
+        Raises:
+            ArchitectureError: The architecture is not in the space.
+        """
+        return int(self.encoded_cost("macs", self.space, self.space.encode([architecture]))[0])
+
+    def params(self, architecture: Architecture) -> int:
+        """Return the number of parameters of the extracted sub-network.
+
+        Raises:
+            ArchitectureError: The architecture is not in the space.
+        """
+        return int(self.encoded_cost("params", self.space, self.space.encode([architecture]))[0])
 
     @abstractmethod
-    def params(self, architecture: Architecture) -> int:
-        """Return the number of parameters of the extracted sub-network."""
-
     def encoded_cost(self, cost: Cost, space: SearchSpace, encoded: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Return a cost of canonical encoded architectures of shape (n, genes), shape (n,).
-
-        Searches ask for many: families that can count faster than one by one override it.
+        """Return `macs` or `params` of many architectures, shape (n,): searches ask for thousands at once.
 
         Args:
             cost: `"macs"` or `"params"`.
             space: The space that the rows are encoded in: this net's, or a part of it.
-            encoded: The rows.
+            encoded: Canonical choice indices, shape (n, genes); `space.decode` gives the architectures.
         """
-        count = self.macs if cost == "macs" else self.params
-        return np.array([count(architecture) for architecture in space.decode(encoded)], dtype=np.float64)
 
     @abstractmethod
     def sort_by_importance(self) -> None:
@@ -134,4 +169,4 @@ class ImageSupernet(Supernet):
     def example_input(self, batch: int = 1, architecture: Architecture | None = None) -> Tensor:
         """Return standard normal images of shape (batch, channels, r, r), the same at every call."""
         r = self.resolution(architecture or self.space.largest())
-        return torch.randn(batch, self.in_channels, r, r, generator=torch.Generator().manual_seed(0))
+        return normal(batch, self.in_channels, r, r)

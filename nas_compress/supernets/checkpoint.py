@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import torch
 
@@ -29,7 +30,7 @@ def fetch(url: str) -> Path:
     Raises:
         CheckpointError: It cannot be downloaded.
     """
-    path = Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
+    path = Path(torch.hub.get_dir()) / "checkpoints" / Path(urlsplit(url).path).name
     if not path.is_file():
         try:
             path.parent.mkdir(parents=True, exist_ok=True)

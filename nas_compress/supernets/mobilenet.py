@@ -1,4 +1,4 @@
-"""OFA-style super-networks of inverted residuals: the published MobileNetV3 nets and small ones, one class.
+"""OFA-style super-networks of inverted residuals: the published MobileNetV3 and ProxylessNAS nets and small ones.
 
 Source: Cai et al., 2020, "Once-for-All: Train One Network and Specialize it for Efficient Deployment", and its
 published configurations.
@@ -9,24 +9,25 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from nas_compress.elastic import ElasticInvertedResidual, InvertedResidual, make_divisible
-from nas_compress.space import Architecture, SearchSpace
-from nas_compress.supernets.base import Cost, ImageSupernet
+from nas_compress.elastic import ACTIVATIONS, ElasticInvertedResidual, InvertedResidual, make_divisible
+from nas_compress.space import Architecture, CoupledSpace, SearchSpace
+from nas_compress.supernets.base import Block, Cost, ImageSupernet
+from nas_compress.supernets.cut import cut
 from nas_compress.supernets.mobilenet_config import MobileNetConfig
 from nas_compress.supernets.mobilenet_cost import MobileNetCost
+from nas_compress.supernets.randomness import seeded
 
 
-def _conv_norm_act(in_channels: int, out_channels: int, kernel: int, stride: int) -> nn.Sequential:
+def _conv_norm_act(in_channels: int, out_channels: int, kernel: int, stride: int, activation: str) -> nn.Sequential:
     conv = nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, bias=False)
-    return nn.Sequential(conv, nn.BatchNorm2d(out_channels), nn.Hardswish())
+    return nn.Sequential(conv, nn.BatchNorm2d(out_channels), ACTIVATIONS[activation]())
 
 
 _PUBLISHED_PARTS = (
@@ -35,6 +36,7 @@ _PUBLISHED_PARTS = (
     ("final_expand_layer.conv.", "final_expand.0."),
     ("final_expand_layer.bn.", "final_expand.1."),
     ("feature_mix_layer.conv.", "feature_mix.0."),
+    ("feature_mix_layer.bn.", "feature_mix.1."),
     ("classifier.linear.", "classifier.2."),
 )
 _PUBLISHED_LAYERS = {"inverted_bottleneck": "expand", "depth_conv": "depthwise", "point_linear": "project"}
@@ -44,7 +46,7 @@ def _published_key(key: str, blocks_per_stage: int) -> str:
     """Return our name of a tensor in OFA's checkpoints; other names are returned unchanged.
 
     OFA numbers all blocks in one row, the fixed first one being 0, and wraps elastic layers twice
-    (`blocks.5.conv.depth_conv.bn.bn.weight`).
+    (`blocks.5.conv.depth_conv.bn.bn.weight`). Stages all have as many blocks, but for the last ones, which have one.
     """
     for theirs, ours in _PUBLISHED_PARTS:
         if key.startswith(theirs):
@@ -63,6 +65,10 @@ def _published_key(key: str, blocks_per_stage: int) -> str:
     return f"{block}.{layer}_{kind}.{name}"
 
 
+def _is_empty(part: nn.Module) -> bool:
+    return isinstance(part, nn.Sequential) and len(part) == 0
+
+
 class MobileNetSupernet(ImageSupernet):
     """The OFA super-network over kernel size, expand ratio, depth and resolution.
 
@@ -79,9 +85,7 @@ class MobileNetSupernet(ImageSupernet):
         self.in_channels = config.in_channels
         self.num_classes = config.num_classes
         self.space = config.space(name)
-        with torch.random.fork_rng(devices=[], enabled=seed is not None):
-            if seed is not None:
-                torch.manual_seed(seed)
+        with seeded(seed):
             self._build()
 
     def _width(self, base: int) -> int:
@@ -90,8 +94,7 @@ class MobileNetSupernet(ImageSupernet):
     def _build(self) -> None:
         c = self.config
         stem, first = self._width(c.stem_width), self._width(c.first_width)
-        final, feature = self._width(c.final_width), self._width(c.feature_width)
-        self.stem = _conv_norm_act(c.in_channels, stem, 3, c.stem_stride)
+        self.stem = _conv_norm_act(c.in_channels, stem, 3, c.stem_stride, c.outer_activation)
         self.first_block = InvertedResidual(
             None,
             (nn.Conv2d(stem, stem, 3, 1, 1, groups=stem, bias=False), nn.BatchNorm2d(stem)),
@@ -102,43 +105,59 @@ class MobileNetSupernet(ImageSupernet):
         )
         self.stages = nn.ModuleList()
         channels = first
-        for width, stride, act, se in zip(c.widths, c.strides, c.activations[1:], c.squeeze_excite, strict=True):
+        for number, (width, blocks) in enumerate(zip(c.widths, c.blocks, strict=True)):
             out = self._width(width)
-            self.stages.append(nn.ModuleList(self._stage_blocks(channels, out, stride, act, se)))
+            self.stages.append(nn.ModuleList(self._stage_blocks(number, blocks, channels, out)))
             channels = out
-        self.final_expand = _conv_norm_act(channels, final, 1, 1)
-        self.pool = nn.AdaptiveAvgPool2d(1)
-        self.feature_mix = nn.Sequential(nn.Conv2d(final, feature, 1, bias=False), nn.Hardswish())
-        self.classifier = nn.Sequential(nn.Flatten(), nn.Dropout(c.dropout), nn.Linear(feature, c.num_classes))
+        self._build_head(channels)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+            elif isinstance(module, nn.BatchNorm2d):
+                module.eps = c.norm_eps
 
-    def _stage_blocks(self, channels: int, out: int, stride: int, act: str, se: bool) -> Iterator[nn.Module]:
+    def _build_head(self, channels: int) -> None:
         c = self.config
-        for position in range(max(c.depths)):
+        features = self._width(c.final_width)
+        self.final_expand = _conv_norm_act(channels, features, 1, 1, c.outer_activation)
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.feature_mix = nn.Sequential()
+        if c.feature_width is not None:
+            final, features = features, self._width(c.feature_width)
+            self.feature_mix.append(nn.Conv2d(final, features, 1, bias=False))
+            self.feature_mix.append(ACTIVATIONS[c.outer_activation]())
+        self.classifier = nn.Sequential(nn.Flatten(), nn.Dropout(c.dropout), nn.Linear(features, c.num_classes))
+
+    def _stage_blocks(self, stage: int, blocks: int, channels: int, out: int) -> Iterator[nn.Module]:
+        c = self.config
+        for position in range(blocks):
             first = position == 0
             yield ElasticInvertedResidual(
                 channels if first else out,
                 out,
                 kernel_sizes=c.kernel_sizes,
                 expand_ratios=c.expand_ratios,
-                stride=stride if first else 1,
-                activation=act,
-                squeeze_excite=se,
+                stride=c.strides[stage] if first else 1,
+                activation=c.activations[stage + 1],
+                squeeze_excite=c.squeeze_excite[stage],
             )
 
     # -- sub-networks --------------------------------------------------------------------------------------
 
+    def _active_slots(self, architecture: Architecture) -> Iterator[tuple[int, int, float]]:
+        """Yield the numbers of the blocks of an architecture with their kernel sizes and expand ratios."""
+        depths = (*architecture["d"], *(1,) * self.config.single_stages)
+        start = 0
+        for blocks, depth in zip(self.config.blocks, depths, strict=True):
+            for slot in range(start, start + int(depth)):
+                yield slot, int(architecture["ks"][slot]), float(architecture["e"][slot])
+            start += blocks
+
     def _blocks(self, architecture: Architecture) -> Iterator[tuple[ElasticInvertedResidual, int, float]]:
         """Yield the active blocks of an architecture with their kernel sizes and expand ratios."""
-        most = max(self.config.depths)
-        for stage, depth in enumerate(architecture["d"]):
-            for position in range(int(depth)):
-                slot = stage * most + position
-                block = cast(nn.ModuleList, self.stages[stage])[position]
-                kernel, ratio = architecture["ks"][slot], architecture["e"][slot]
-                yield cast(ElasticInvertedResidual, block), int(kernel), float(ratio)
+        blocks = [block for stage in self.stages for block in cast(nn.ModuleList, stage)]
+        for slot, kernel, ratio in self._active_slots(architecture):
+            yield cast(ElasticInvertedResidual, blocks[slot]), kernel, ratio
 
     def _configure(self, architecture: Architecture) -> None:
         for block, kernel, ratio in self._blocks(architecture):
@@ -155,9 +174,33 @@ class MobileNetSupernet(ImageSupernet):
         """Return `Sequential(stem, first block, blocks..., head...)`; see the base class."""
         with self.activate(architecture):
             blocks = [block.extract() for block, _, _ in self._blocks(architecture)]
-        fixed = copy.deepcopy([self.stem, self.first_block, self.final_expand, self.feature_mix, self.classifier])
-        stem, first, final, mix, classifier = fixed
-        return nn.Sequential(stem, first, *blocks, final, nn.AdaptiveAvgPool2d(1), mix, classifier).cpu().eval()
+        stem, first, *head = copy.deepcopy(
+            [self.stem, self.first_block, self.final_expand, self.pool, self.feature_mix, self.classifier]
+        )
+        return nn.Sequential(stem, first, *blocks, *(part for part in head if not _is_empty(part))).cpu().eval()
+
+    def blocks(self, architecture: Architecture) -> list[Block]:
+        """Return the stem with the first block, every active inverted residual, and the head; see the base class."""
+        self.space.validate(architecture)
+        c, r = self.config, self.resolution(architecture)
+        slots = self._cost(r).slots
+        start, end = slots[0], slots[-1]
+        keys = [
+            f"mobilenet_stem in={c.in_channels} mid={self._width(c.stem_width)} out={start.in_channels} "
+            f"s={c.stem_stride} act={c.outer_activation},{c.activations[0]} r={r}"
+        ]
+        inputs = [(c.in_channels, r)]
+        for slot, kernel, ratio in self._active_slots(architecture):
+            keys.append(slots[slot].key(kernel, ratio))
+            inputs.append((slots[slot].in_channels, slots[slot].size))
+        features = 0 if c.feature_width is None else self._width(c.feature_width)
+        keys.append(
+            f"mobilenet_head in={end.out_channels} mid={self._width(c.final_width)} features={features} "
+            f"out={c.num_classes} act={c.outer_activation} r={end.out_size}"
+        )
+        inputs.append((end.out_channels, end.out_size))
+        layers = [block for block, _, _ in self._blocks(architecture)]
+        return cut(self, architecture, layers, keys, inputs, first=2)
 
     def sort_by_importance(self) -> None:
         """Reorder the middle channels of all blocks; see the base class."""
@@ -167,22 +210,20 @@ class MobileNetSupernet(ImageSupernet):
 
     def from_published(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Rename the keys of an OFA checkpoint, of either generation of its code; see the base class."""
-        return {_published_key(key, max(self.config.depths)): tensor for key, tensor in state.items()}
+        renamed = {_published_key(key, max(self.config.depths)): tensor for key, tensor in state.items()}
+        if self.config.feature_width is None:
+            return {key.replace("feature_mix.", "final_expand."): tensor for key, tensor in renamed.items()}
+        return renamed
 
     # -- cost ----------------------------------------------------------------------------------------------
 
-    def macs(self, architecture: Architecture) -> int:
-        """Return the MACs at batch 1 and the architecture's own resolution; see the base class."""
-        return int(self.encoded_cost("macs", self.space, self.space.encode([architecture]))[0])
-
-    def params(self, architecture: Architecture) -> int:
-        """Return the parameters of the extracted sub-network; see the base class."""
-        return int(self.encoded_cost("params", self.space, self.space.encode([architecture]))[0])
-
     def encoded_cost(self, cost: Cost, space: SearchSpace, encoded: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Return the costs of many architectures from tables; see the base class."""
+        """Return the costs of many architectures, each at its own resolution; see the base class."""
+        if isinstance(space, CoupledSpace):
+            encoded = space.expand(encoded)
+            space = space.full
         c = self.config
-        slots, active = len(c.widths) * max(c.depths), space.active(encoded)
+        slots, active = sum(c.blocks), space.active(encoded)
         values = space.choice_values[np.arange(encoded.shape[1]), encoded]
         kernels = np.searchsorted(c.kernel_sizes, values[:, :slots])
         ratios = np.searchsorted(c.expand_ratios, values[:, slots : 2 * slots])
@@ -202,10 +243,10 @@ class MobileNetSupernet(ImageSupernet):
 
     def describe(self) -> dict[str, Any]:
         """Return the configuration as plain data."""
-        return {"family": "mobilenet", "name": self.name, **asdict(self.config)}
+        return {"family": "mobilenet", "name": self.name, **self.config.describe()}
 
 
-def build_mobilenet(
+def build(
     name: str, config: MobileNetConfig, num_classes: int | None = None, seed: int | None = None
 ) -> MobileNetSupernet:
     """Return a super-network of a registered configuration, for any number of classes."""

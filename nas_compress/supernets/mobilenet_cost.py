@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas_compress.supernets.mobilenet_config import MobileNetConfig
+from nas_compress.supernets.widths import make_divisible
 
 FloatVector = NDArray[np.float64]
 IntMatrix = NDArray[np.int64]
@@ -26,7 +27,7 @@ class Slot:
         stride: Stride of the depthwise convolution.
         size: Height and width of the input in pixels.
         squeeze_excite: Whether it has squeeze-and-excitation.
-        hswish: Whether the activation is h-swish (and not ReLU).
+        activation: Its activation.
     """
 
     in_channels: int
@@ -34,7 +35,12 @@ class Slot:
     stride: int
     size: int
     squeeze_excite: bool
-    hswish: bool
+    activation: str
+
+    @property
+    def hswish(self) -> bool:
+        """Whether the activation is h-swish."""
+        return self.activation == "hswish"
 
     @property
     def out_size(self) -> int:
@@ -48,7 +54,14 @@ class Slot:
 
     def middle(self, expand_ratio: float) -> int:
         """Return the channels between the two 1x1 convolutions."""
-        return divisible(round(self.in_channels * expand_ratio))
+        return make_divisible(round(self.in_channels * expand_ratio))
+
+    def key(self, kernel_size: int, expand_ratio: float) -> str:
+        """Return type and sizes as a text: the key of a table of latencies."""
+        return (
+            f"mbconv in={self.in_channels} mid={self.middle(expand_ratio)} out={self.out_channels} k={kernel_size} "
+            f"s={self.stride} se={int(self.squeeze_excite)} act={self.activation} r={self.size}"
+        )
 
     def cost(self, kernel_size: int, expand_ratio: float) -> tuple[int, int]:
         """Return MACs and parameters."""
@@ -58,7 +71,7 @@ class Slot:
         norms = 2 * (2 * middle + self.out_channels)
         if not self.squeeze_excite:
             return macs, expand + depthwise + project + norms
-        hidden = divisible(middle // 4)
+        hidden = make_divisible(middle // 4)
         gate = 2 * middle * hidden
         return macs + gate, expand + depthwise + project + norms + gate + middle + hidden
 
@@ -77,15 +90,16 @@ class MobileNetCost:
         self.slots = list(self._slots())
 
     def _width(self, base: int) -> int:
-        return divisible(base * self.config.width_mult)
+        return make_divisible(base * self.config.width_mult)
 
     def _slots(self) -> Iterator[Slot]:
         c = self.config
         channels, size = self._width(c.first_width), -(-self.resolution // c.stem_stride)
-        for base, stride, gate, act in zip(c.widths, c.strides, c.squeeze_excite, c.activations[1:], strict=True):
+        stages = zip(c.widths, c.blocks, c.strides, c.squeeze_excite, c.activations[1:], strict=True)
+        for base, blocks, stride, gate, act in stages:
             width = self._width(base)
-            for position in range(max(c.depths)):
-                slot = Slot(channels, width, 1 if position else stride, size, gate, act == "hswish")
+            for position in range(blocks):
+                slot = Slot(channels, width, 1 if position else stride, size, gate, act)
                 yield slot
                 channels, size = width, slot.out_size
 
@@ -100,20 +114,29 @@ class MobileNetCost:
     @property
     def _fixed_macs(self) -> int:
         c = self.config
-        stem, first = self._width(c.stem_width), self._width(c.first_width)
-        final, feature = self._width(c.final_width), self._width(c.feature_width)
+        stem, first, final = self._width(c.stem_width), self._width(c.first_width), self._width(c.final_width)
         before = (c.in_channels * 9 * stem + 9 * stem + stem * first) * (-(-self.resolution // c.stem_stride)) ** 2
-        last = self.slots[-1]
-        return before + last.out_size**2 * last.out_channels * final + final * feature + feature * c.num_classes
+        last, mix = self.slots[-1], self._feature_mix
+        return before + last.out_size**2 * last.out_channels * final + mix + self._features * c.num_classes
 
     @property
     def _fixed_params(self) -> int:
         c = self.config
-        stem, first = self._width(c.stem_width), self._width(c.first_width)
-        final, feature = self._width(c.final_width), self._width(c.feature_width)
+        stem, first, final = self._width(c.stem_width), self._width(c.first_width), self._width(c.final_width)
         before = c.in_channels * 9 * stem + 9 * stem + stem * first + 2 * (2 * stem + first)
-        head = self.slots[-1].out_channels * final + 2 * final + final * feature
-        return before + head + (feature + 1) * c.num_classes
+        head = self.slots[-1].out_channels * final + 2 * final + self._feature_mix
+        return before + head + (self._features + 1) * c.num_classes
+
+    @property
+    def _features(self) -> int:
+        """Number of features that the classifier reads."""
+        c = self.config
+        return self._width(c.final_width if c.feature_width is None else c.feature_width)
+
+    @property
+    def _feature_mix(self) -> int:
+        """Weights of the convolution after pooling, if there is one."""
+        return 0 if self.config.feature_width is None else self._width(self.config.final_width) * self._features
 
     def macs(self, kernels: IntMatrix, ratios: IntMatrix, active: BoolMatrix) -> FloatVector:
         """Return the MACs at batch 1, shape (n,).
@@ -133,9 +156,3 @@ class MobileNetCost:
 def slot_total(table: NDArray[np.float64], kernels: IntMatrix, ratios: IntMatrix, active: BoolMatrix) -> FloatVector:
     """Return the sums over the used slots of a table of shape (slots, kernel sizes, expand ratios), shape (n,)."""
     return np.asarray((table[np.arange(len(table)), kernels, ratios] * active).sum(axis=1))
-
-
-def divisible(width: float) -> int:
-    """Return a width rounded to a multiple of 8, to no less than 90 % of it (Sandler et al., 2018, "MobileNetV2")."""
-    nearest = max(8, 8 * int(width / 8 + 0.5))
-    return nearest if nearest >= 0.9 * width else nearest + 8

@@ -9,14 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
-from torch import Tensor, nn
+from torch import nn
 
 from nas_compress.errors import CheckpointError, first_line
 from nas_compress.files import replacing
+from nas_compress.training.optimizer import KINDS, State
 from nas_compress.weights import Tensors, load_into, read_state, write_state
 
 FORMAT = "nas_compress training"
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -66,30 +67,30 @@ class RunFolder:
     def _index(self) -> Path:
         return self.path / "training.json"
 
-    def save(self, epoch: int, log: list[EpochLog], module: nn.Module, momentum: Mapping[str, Tensor]) -> None:
+    def save(self, epoch: int, log: list[EpochLog], module: nn.Module, state: State) -> None:
         """Store the state after `epoch` complete epochs.
 
         Args:
             epoch: Complete epochs.
             log: An entry per epoch.
             module: The module in training.
-            momentum: Momentum buffers by parameter name.
+            state: The optimizer's.
         """
         tensors = {f"weights.{key}": tensor for key, tensor in module.state_dict().items()}
-        tensors |= {f"momentum.{key}": tensor for key, tensor in momentum.items()}
-        state = _state_name(epoch)
-        write_state(self.path / state, tensors)
-        index = _Index(format=FORMAT, version=VERSION, run=self._run, epoch=epoch, state=state, log=log)
+        tensors |= {f"{kind}.{key}": value for key, values in state.items() for kind, value in values.items()}
+        file = _state_name(epoch)
+        write_state(self.path / file, tensors)
+        index = _Index(format=FORMAT, version=VERSION, run=self._run, epoch=epoch, state=file, log=log)
         with replacing(self._index) as temporary:
             temporary.write_text(index.model_dump_json(indent=1) + "\n", encoding="utf-8")
         # Earlier epochs, and unfinished files of processes that were killed.
         for pattern in ("epoch-*.safetensors", ".epoch-*.part.safetensors", ".training.*.part.json"):
             for old in self.path.glob(pattern):
-                if old.name != state:
+                if old.name != file:
                     old.unlink()
 
-    def load(self, module: nn.Module) -> tuple[int, list[EpochLog], Tensors]:
-        """Restore a module and return (complete epochs, log, momentum buffers); (0, [], {}) in a new folder.
+    def load(self, module: nn.Module) -> tuple[int, list[EpochLog], State]:
+        """Restore a module and return (complete epochs, log, the optimizer's state); (0, [], {}) in a new folder.
 
         Raises:
             CheckpointError: The folder is damaged, or holds another run; the message names the difference.
@@ -104,10 +105,10 @@ class RunFolder:
                     f"{self._index} is of another run: {_difference(field, there, here)}; "
                     "give another folder, or delete this one to start anew"
                 )
-        weights, momentum = _parts(self.path / index.state)
-        _check_momentum(module, momentum, self.path / index.state)
+        weights, state = _parts(self.path / index.state)
+        _check_state(module, state, self.path / index.state)
         load_into(module, weights, self.path / index.state)
-        return index.epoch, index.log, momentum
+        return index.epoch, index.log, state
 
     def _read_index(self) -> _Index:
         try:
@@ -137,25 +138,32 @@ def _state_name(epoch: int) -> str:
     return f"epoch-{epoch:04d}.safetensors"
 
 
-def _parts(path: Path) -> tuple[Tensors, Tensors]:
-    """Return weights and momentum buffers of a state file by name."""
-    parts: dict[str, Tensors] = {"weights": {}, "momentum": {}}
+def _parts(path: Path) -> tuple[Tensors, State]:
+    """Return the weights by name, and the optimizer's state, of a state file."""
+    weights: Tensors = {}
+    state: State = {}
     for key, tensor in read_state(path).items():
-        part, dot, name = key.partition(".")
-        if part not in parts or not dot:
+        part, _, name = key.partition(".")
+        if not name or part not in ("weights", *KINDS):
             raise CheckpointError(f"{path} is damaged: it holds {key!r}, which is no part of a training state")
-        parts[part][name] = tensor
-    return parts["weights"], parts["momentum"]
+        if part == "weights":
+            weights[name] = tensor
+        else:
+            state.setdefault(name, {})[part] = tensor
+    return weights, state
 
 
-def _check_momentum(module: nn.Module, momentum: Tensors, path: Path) -> None:
+def _check_state(module: nn.Module, state: State, path: Path) -> None:
     parameters = dict(module.named_parameters())
-    for name, tensor in momentum.items():
-        if name not in parameters:
-            raise CheckpointError(f"{path} is damaged: it holds momentum of {name!r}, which this network lacks")
-        if tensor.shape != parameters[name].shape:
-            got, want = tuple(tensor.shape), tuple(parameters[name].shape)
-            raise CheckpointError(f"{path} is damaged: momentum of {name!r} has shape {got}, this network wants {want}")
+    for name, tensors in state.items():
+        for kind, tensor in tensors.items():
+            if name not in parameters:
+                raise CheckpointError(f"{path} is damaged: it holds {kind} of {name!r}, which this network lacks")
+            got, want = tuple(tensor.shape), () if kind == "step" else tuple(parameters[name].shape)
+            if got != want:
+                raise CheckpointError(
+                    f"{path} is damaged: {kind} of {name!r} has shape {got}, this network wants {want}"
+                )
 
 
 def _difference(field: str, there: Any, here: Any) -> str:

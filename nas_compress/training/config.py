@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import ClassVar, Literal, Self
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, model_validator
 
 from nas_compress.settings import Count, Positive, Seed, Settings
 
+Optimizer = Literal["sgd", "adamw"]
 Precision = Literal["auto", "fp32", "bf16"]
 
-_LR = "Highest learning rate, reached after the warm-up"
+_LR = "Highest learning rate, reached after the warm-up; null: {sgd:g} with sgd, {adamw:g} with adamw"
+_DEFAULT_LR: Mapping[str, float] = {"sgd": 0.1, "adamw": 1e-3}
+_FINETUNE_LR: Mapping[str, float] = {"sgd": 0.01, "adamw": 1e-4}
+_DEFAULT_MOMENTUM = 0.9
 _WARMUP = "Epochs in which the learning rate rises linearly from near 0; at most half of the run"
 _SEED = "Seeds order, augmentation, dropout and the choice of sub-networks"
 
@@ -28,22 +33,47 @@ class TrainOptions(Settings):
     """What training a super-network and fine-tuning a sub-network have in common.
 
     SGD with Nesterov momentum, a cosine schedule with linear warm-up, no weight decay on biases and
-    normalisation: the recipe of Cai et al., 2020, "Once-for-All", appendix.
+    normalisation: the recipe of Cai et al., 2020, "Once-for-All", appendix. AdamW is what transformers want.
     """
 
     model_config = ConfigDict(allow_inf_nan=False)
+    default_lr: ClassVar[Mapping[str, float]] = _DEFAULT_LR
 
     epochs: Count = Field(30, description="Passes over the training images")
     batch_size: int = Field(64, ge=2, description="Images per step")
-    lr: Positive = Field(0.1, description=_LR)
-    momentum: float = Field(0.9, ge=0, lt=1, description="Nesterov momentum")
-    weight_decay: float = Field(3e-5, ge=0, description="L2 penalty on weights (none on biases and normalisation)")
+    optimizer: Optimizer = Field("sgd", description="sgd (convolutions), or adamw (transformers)")
+    lr: Positive | None = Field(None, description=_LR.format(**_DEFAULT_LR))
+    momentum: float | None = Field(
+        None, ge=0, lt=1, description=f"Nesterov momentum of sgd; null: {_DEFAULT_MOMENTUM:g}. adamw has none"
+    )
+    weight_decay: float = Field(
+        3e-5,
+        ge=0,
+        description="Decay of weights, none of biases, normalisation, class tokens and positions: an L2 penalty with "
+        "sgd, decoupled with adamw (with which vision transformers want about 0.05)",
+    )
     warmup_epochs: float = Field(2.0, ge=0, description=_WARMUP)
     label_smoothing: float = Field(0.1, ge=0, lt=1, description="Share of the target spread over all classes")
     precision: Precision = Field("auto", description="fp32, bf16 (autocast), or what the device does best")
     augment: AugmentConfig | None = Field(
         default_factory=AugmentConfig, description="Random changes of images; null for none"
     )
+
+    @model_validator(mode="after")
+    def _momentum_is_of_sgd(self) -> Self:
+        if self.optimizer == "adamw" and self.momentum is not None:
+            raise ValueError(f"momentum = {self.momentum:g} is an option of sgd; with adamw leave it out")
+        return self
+
+    @property
+    def peak_lr(self) -> float:
+        """The highest learning rate: `lr`, or the optimizer's default."""
+        return self.default_lr[self.optimizer] if self.lr is None else self.lr
+
+    @property
+    def nesterov(self) -> float:
+        """Nesterov momentum of sgd: `momentum`, or its default."""
+        return _DEFAULT_MOMENTUM if self.momentum is None else self.momentum
 
 
 class SupernetTrainOptions(TrainOptions):
@@ -58,8 +88,9 @@ class SupernetTrainOptions(TrainOptions):
 class FinetuneOptions(TrainOptions):
     """Options of fine-tuning."""
 
+    default_lr: ClassVar[Mapping[str, float]] = _FINETUNE_LR
     epochs: Count = Field(10, description="Passes over the training images")
-    lr: Positive = Field(0.01, description=_LR)
+    lr: Positive | None = Field(None, description=_LR.format(**_FINETUNE_LR))
     warmup_epochs: float = Field(1.0, ge=0, description=_WARMUP)
     distillation: float = Field(0.5, ge=0, le=1, description="Weight of the teacher's soft outputs against the labels")
     temperature: Positive = Field(1.0, description="Divides teacher's and student's logits before the softmax")

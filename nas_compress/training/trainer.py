@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from nas_compress.allocator import keep_large_blocks
 from nas_compress.data.augment import Augmentation
 from nas_compress.data.base import ImageData, batches, check_fit, resize
 from nas_compress.errors import DataError, TrainingError, first_line
@@ -20,6 +21,7 @@ from nas_compress.supernets.base import ImageSupernet
 from nas_compress.training.checkpoint import EpochLog, RunFolder
 from nas_compress.training.config import FinetuneConfig, Precision, SupernetTrainConfig, TrainConfig
 from nas_compress.training.distillation import distillation_loss
+from nas_compress.training.optimizer import make_optimizer, optimizer_state, restore_state
 from nas_compress.training.samplers import Sampler, SandwichSampler, UniformSampler
 from nas_compress.training.schedule import learning_rate
 from nas_compress.weights import hash_tensors
@@ -229,13 +231,14 @@ class _Loop:
         self._data = data
         self._config = config
         self._device = _device(module)
+        keep_large_blocks()
         self._precision = resolve_precision(config.precision, self._device)
         # Stored images are augmented at their own size, others at the largest size that is needed.
         self._base = data.native_resolution or largest_resolution
         self._augment = None if config.augment is None else Augmentation(**config.augment.model_dump())
         self._batch_size = min(config.batch_size, len(data.train))
         self._steps = len(data.train) // self._batch_size
-        self._optimizer = _optimizer(module, config)
+        self._optimizer = make_optimizer(module, config)
 
     def run(self, step: _Step, folder: RunFolder | None, progress: Progress | None) -> list[EpochLog]:
         """Train from where the folder stands to the last epoch."""
@@ -247,7 +250,7 @@ class _Loop:
                 entries.append(self._epoch(epoch, step, progress))
                 log.info("epoch %d of %d: loss %.4f", epoch + 1, self._config.epochs, entries[-1].loss)
                 if folder is not None:
-                    folder.save(epoch + 1, entries, self._module, self._momentum())
+                    folder.save(epoch + 1, entries, self._module, optimizer_state(self._optimizer, self._module))
         self._module.eval()
         return entries
 
@@ -263,7 +266,7 @@ class _Loop:
             if not math.isfinite(losses[-1]):
                 raise TrainingError(
                     f"training diverged: the loss is {losses[-1]} in epoch {epoch + 1}, step {index + 1}, at learning "
-                    f"rate {lr:.3g}; lower lr (now {self._config.lr:g}) or lengthen warmup_epochs"
+                    f"rate {lr:.3g}; lower lr (now {self._config.peak_lr:g}) or lengthen warmup_epochs"
                 )
             self._optimizer.step()
             if progress is not None:
@@ -284,7 +287,7 @@ class _Loop:
 
     def _set_learning_rate(self, step: int) -> float:
         warmup = round(self._config.warmup_epochs * self._steps)
-        lr = learning_rate(step, self._config.epochs * self._steps, warmup, self._config.lr)
+        lr = learning_rate(step, self._config.epochs * self._steps, warmup, self._config.peak_lr)
         for group in self._optimizer.param_groups:
             group["lr"] = lr
         return lr
@@ -292,35 +295,11 @@ class _Loop:
     def _resume(self, folder: RunFolder | None) -> tuple[int, list[EpochLog]]:
         if folder is None:
             return 0, []
-        done, entries, momentum = folder.load(self._module)
-        for name, parameter in self._module.named_parameters():
-            if name in momentum:
-                buffer = torch.empty_like(parameter).copy_(momentum[name])
-                self._optimizer.state[parameter]["momentum_buffer"] = buffer
+        done, entries, state = folder.load(self._module)
+        restore_state(self._optimizer, self._module, state)
         if done:
             log.info("going on after epoch %d of %d from %s", done, self._config.epochs, folder.path)
         return done, entries
-
-    def _momentum(self) -> dict[str, Tensor]:
-        buffers = {
-            name: self._optimizer.state[parameter].get("momentum_buffer")
-            for name, parameter in self._module.named_parameters()
-            if parameter in self._optimizer.state
-        }
-        return {name: buffer for name, buffer in buffers.items() if buffer is not None}
-
-
-def _optimizer(module: nn.Module, config: TrainConfig) -> torch.optim.SGD:
-    """Return SGD; biases and normalisation (one-dimensional parameters) are not decayed."""
-    decayed = [p for p in module.parameters() if p.requires_grad and p.ndim > 1]
-    free = [p for p in module.parameters() if p.requires_grad and p.ndim <= 1]
-    groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": free, "weight_decay": 0.0}]
-    return torch.optim.SGD(
-        [group for group in groups if group["params"]],
-        lr=config.lr,
-        momentum=config.momentum,
-        nesterov=config.momentum > 0,
-    )
 
 
 def _try_out(role: str, module: nn.Module, data: ImageData, resolution: int) -> None:
@@ -341,9 +320,10 @@ def _try_out(role: str, module: nn.Module, data: ImageData, resolution: int) -> 
 
 
 def _describe_run(kind: str, config: TrainConfig, data: ImageData, device: torch.device) -> dict[str, Any]:
-    options: Mapping[str, Any] = config.model_dump()
-    precision = resolve_precision(config.precision, device)
-    return {"kind": kind, "config": {**options, "precision": precision}, "data": f"{data.name} {data.fingerprint}"}
+    options: dict[str, Any] = config.model_dump()
+    options |= {"precision": resolve_precision(config.precision, device), "lr": config.peak_lr}
+    options |= {"momentum": config.nesterov} if config.optimizer == "sgd" else {}
+    return {"kind": kind, "config": options, "data": f"{data.name} {data.fingerprint}"}
 
 
 def _folder(path: str | Path | None, run: Mapping[str, Any]) -> RunFolder | None:

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch.nn import functional as F
 
-from nas_compress.data import check, data_sources, image_folder, load_data
+from nas_compress.data import check, data_sources, image_folder, load_data, task_of
 from nas_compress.data.base import (
     ImageData,
     ImageSplit,
@@ -189,7 +189,7 @@ def test_check_fit_names_channels_and_classes() -> None:
 
 
 def test_channels_are_known_without_loading(tmp_path: Path) -> None:
-    known = {name: data_sources.entry(name).info["channels"] for name in data_sources}
+    known = {name: data_sources.entry(name).info["channels"] for name in data_sources if task_of(name) == "images"}
     assert known == {"digits": 1, "fashion_mnist": 1, "idx": 1, "cifar10": 3, "image_folder": 3}
     write_idx_folder(tmp_path)
     write_cifar10(tmp_path)

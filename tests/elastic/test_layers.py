@@ -54,6 +54,18 @@ def test_depthwise_kernel_transform_is_a_chain_of_shared_matrices():
         torch.testing.assert_close(kernel[0], expected)
 
 
+def test_extraction_leaves_the_global_generator_alone():
+    before = torch.get_rng_state()
+    for layer in (ElasticConv2d(4, 6, 3, bias=True), ElasticDepthwiseConv2d(4, (3, 5))):
+        state = torch.get_rng_state()
+        plain = layer.extract()
+        assert torch.equal(torch.get_rng_state(), state)
+        assert all(p.requires_grad and p.device.type == "cpu" and p.is_contiguous() for p in plain.parameters())
+        plain.weight.data.zero_()
+        assert layer.weight.abs().sum() > 0
+    torch.set_rng_state(before)
+
+
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("size", [7, 8])
 def test_depthwise_exports_a_plain_layer(stride, size):

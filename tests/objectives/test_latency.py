@@ -2,12 +2,15 @@
 
 from contextlib import contextmanager
 from importlib import metadata
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
 
 from nas_compress.backends import Backend, Session
+from nas_compress.backends.torch import TorchBackend
+from nas_compress.config import NASConfig
 from nas_compress.errors import ConfigError, EvaluationError, UnknownNameError
 from nas_compress.objectives.latency import Latency
 from nas_compress.objectives.timing import TimingSettings
@@ -73,8 +76,48 @@ def test_the_context_holds_all_that_the_value_depends_on():
         {"backend": "onnxruntime"},
         {"backend": "torch", "threads": 2},
         {"backend": "torch", "batch_size": 2},
+        {"backend": "torch", "precision": "bf16"},
     ):
         assert context(**other) != base
+
+
+def test_where_it_is_measured_in_a_process_of_its_own_the_context_says_so(monkeypatch):
+    monkeypatch.setattr("nas_compress.latency.isolated.pick_cores", lambda threads: [7])
+    assert Latency(Net(), "torch", isolated=True).context()["pinned_to_cores"] == [7]
+
+
+def agent_of(**options):
+    section = NASConfig(approach="random").random
+    for name, value in options.items():
+        setattr(section.latency, name, value)
+    return SimpleNamespace(supernet=Net(), config=SimpleNamespace(section=section))
+
+
+def test_it_is_made_as_the_config_says():
+    made = Latency.from_agent(agent_of(backend="torch", precision="bf16", threads=2))
+    assert isinstance(made, Latency)
+    assert made.context() == Latency(Net(), "torch", precision="bf16", threads=2).context()
+
+
+def test_a_backend_that_takes_long_to_build_is_warned_of(caplog, monkeypatch):
+    Latency.from_agent(agent_of(backend="torch"))
+    assert not caplog.records
+    monkeypatch.setattr(TorchBackend, "slow_build", "a week")
+    Latency.from_agent(agent_of(backend="torch"))
+    assert "latency: torch takes a week to build each of 250 networks" in caplog.text
+
+
+def test_several_inputs_are_passed_on():
+    class Pair(nn.Module):
+        def forward(self, first, second):
+            return first.float().flatten(1) + second
+
+    class Twice(Net):
+        def example_input(self, batch, architecture):
+            return torch.ones(batch, 4, dtype=torch.int64), torch.ones(batch, 4)
+
+    for backend in ("torch", "onnxruntime"):
+        assert Latency(Twice(), backend, settings=QUICK).measure(Pair().eval(), ARCHITECTURE).value > 0
 
 
 @pytest.mark.parametrize("options", [{"batch_size": 0}, {"threads": 0}])

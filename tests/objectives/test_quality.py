@@ -13,6 +13,7 @@ from nas_compress.objectives.quality import Accuracy, accuracy
 from nas_compress.space import Architecture
 
 ARCHITECTURE = Architecture({"r": (4,)})
+QUALITY = ["acc", "bleu", "exact_match", "f1", "wer"]
 
 
 class Coded(ImageSplit):
@@ -102,16 +103,52 @@ def test_an_unknown_split_is_an_error():
 
 
 def test_what_depends_on_the_weights():
-    assert [name for name in objectives if objectives.get(name).depends_on_weights] == ["acc"]
+    assert [name for name in objectives if objectives.get(name).depends_on_weights] == QUALITY
 
 
 def test_the_registry_tells_what_the_classes_say():
-    assert list(objectives) == ["acc", "latency", "macs", "model_size", "params"]
+    assert list(objectives) == sorted([*QUALITY, "latency", "macs", "model_size", "params"])
     for name in objectives:
         kind = objectives.get(name)
         entry = objectives.entry(name)
         assert kind.name == name
         told = {"direction": kind.direction, "unit": kind.unit, "column": kind.column}
-        assert dict(entry.info) == told | ({"quality": True} if name == "acc" else {})
+        assert dict(entry.info) == told | ({"quality": True} if name in QUALITY else {})
     assert objectives.canonical("accuracy_top1") == objectives.canonical("top1") == "acc"
+    assert objectives.canonical("accuracy_sst2") == "acc"
     assert objectives.canonical("lat") == "latency"
+    assert objectives.canonical("em") == "exact_match"
+
+
+class Counts(nn.Sequential):
+    """Layers that remember the sizes of their batches."""
+
+    def forward(self, images):
+        self.sizes = [*getattr(self, "sizes", []), images.shape[0]]
+        return super().forward(images)
+
+
+def test_large_subnets_are_evaluated_in_onnx_runtime_with_the_same_result():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        net = Counts(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4)).eval()
+    plain = Accuracy(data(LABELS), lambda a: 4).measure(net, ARCHITECTURE)
+    assert max(net.sizes) > 2
+    net.sizes = []
+    fast = Accuracy(data(LABELS), lambda a: 4, macs_of=lambda a: 10**12).measure(net, ARCHITECTURE)
+    assert fast == plain
+    assert max(net.sizes) <= 2  # the export alone runs the module
+
+
+def test_what_onnx_cannot_take_is_evaluated_in_pytorch():
+    objective = Accuracy(data(LABELS), lambda a: 4, macs_of=lambda a: 10**12)
+    assert objective.measure(Unexportable(PREDICTED), ARCHITECTURE).value == 50.0
+
+
+class Unexportable(Predicts):
+    """The export fails, evaluation does not."""
+
+    def forward(self, images):
+        if torch.onnx.is_in_onnx_export():
+            raise RuntimeError("no such operator")
+        return super().forward(images)

@@ -65,6 +65,34 @@ def test_computed_quantities_run_from_0_to_1() -> None:
     assert np.allclose(more[:, plain.shape[1] :], [[0, 0], [1, 1]])
 
 
+def test_kinds_have_no_rank_and_are_counted() -> None:
+    space = SearchSpace("cells", (Dimension.uniform("op", range(4), 6, ordered=False),))
+    rows = np.random.default_rng(0).integers(0, 4, size=(50, 6))
+    found = Features(space)(rows)
+    for op in range(4):
+        count = (rows == op).sum(axis=1) / np.sqrt(6)
+        assert any(np.allclose(column, count) for column in found.T)
+    swapped = np.array([2, 0, 3, 1])[rows]  # other names for the same kinds: the same distances
+
+    def distances(x: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.asarray(((x[:, None] - x[None]) ** 2).sum(axis=2))
+
+    assert np.allclose(distances(found), distances(Features(space)(swapped)))
+
+
+def test_quantities_that_the_ends_do_not_tell_apart_count_where_they_vary() -> None:
+    space = SearchSpace("cells", (Dimension.uniform("op", range(4), 6, ordered=False),))
+
+    class Middling(Macs):
+        def compute(self, architectures: Sequence[Architecture]) -> NDArray[np.float64]:
+            return np.array([1.0 + sum(v in (1, 2) for v in a["op"]) for a in architectures])
+
+    rows = np.random.default_rng(0).integers(0, 4, size=(50, 6))
+    plain, more = Features(space)(rows), Features(space, [Middling()])(rows)
+    assert more.shape[1] == plain.shape[1] + 2
+    assert 0 <= more[:, -2:].min() < 0.1 and 0.9 < more[:, -2:].max() <= 1.1
+
+
 def test_a_space_of_one_has_rows_without_features() -> None:
     space = SearchSpace("one", (Dimension.uniform("k", (3,), 2),))
     assert Features(space)(np.zeros((3, 2), dtype=np.int64)).shape == (3, 0)

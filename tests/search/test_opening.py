@@ -27,3 +27,12 @@ def test_spreads_further_than_independent_genes() -> None:
     independent = rng.integers(0, 3, size=(40, 30)).mean(axis=1)
     assert designed.std() > 3 * independent.std()
     assert designed.min() < 0.3 < 1.7 < designed.max()
+
+
+def test_kinds_are_each_taken_equally_often_and_have_no_ends() -> None:
+    kinds = Dimension.uniform("op", range(5), 6, ordered=False)
+    rows = opening(SearchSpace("cells", (kinds,)), 10, np.random.default_rng(0))
+    assert rows.shape == (10, 6)
+    assert all(np.array_equal(np.bincount(gene, minlength=5), [2] * 5) for gene in rows.T)
+    mixed = SearchSpace("mixed", (kinds, Dimension.uniform("width", (8, 16, 24), 2)))
+    assert len(opening(mixed, 10, np.random.default_rng(0))) == 12

@@ -1,11 +1,21 @@
-"""The `ofa` package as an independent reference, with stand-ins for the torchvision it imports but does not need."""
+"""Packages as independent references, with stand-ins for the torchvision that they import but do not need."""
 
 import importlib.abc
 import importlib.machinery
 import sys
 import types
+from contextlib import contextmanager
 
 import pytest
+
+
+class _StandInType(type):
+    """A class of which every attribute exists, as the members of an enumeration do."""
+
+    def __getattr__(cls, name):
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return f"{cls.__name__}.{name}"
 
 
 class _StandIn(types.ModuleType):
@@ -14,7 +24,7 @@ class _StandIn(types.ModuleType):
     def __getattr__(self, name):
         if name.startswith("__"):
             raise AttributeError(name)
-        return type(name, (), {})
+        return _StandInType(name, (), {})
 
 
 class _StandInFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
@@ -30,14 +40,27 @@ class _StandInFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         pass
 
 
-@pytest.fixture(scope="session")
-def ofa_networks():
-    """OFA's elastic networks; skipped without the package (`pip install --no-deps ofa`)."""
+@contextmanager
+def _without_torchvision():
     finder = _StandInFinder()
     sys.meta_path.insert(0, finder)
     try:
-        return pytest.importorskip("ofa.imagenet_classification.elastic_nn.networks")
+        yield
     finally:
         sys.meta_path.remove(finder)
         for name in [n for n in sys.modules if n.partition(".")[0] == "torchvision"]:
             del sys.modules[name]
+
+
+@pytest.fixture(scope="session")
+def ofa_networks():
+    """OFA's elastic networks; skipped without the package (`pip install --no-deps ofa`)."""
+    with _without_torchvision():
+        return pytest.importorskip("ofa.imagenet_classification.elastic_nn.networks")
+
+
+@pytest.fixture(scope="session")
+def timm_vision_transformer():
+    """The module of timm's vision transformers; skipped without the package (`pip install --no-deps timm`)."""
+    with _without_torchvision():
+        return pytest.importorskip("timm.models.vision_transformer")

@@ -4,20 +4,24 @@ import gzip
 import random
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 from fvcore.nn import FlopCountAnalysis
 
+from nas_compress import NAS, NASConfig
 from nas_compress.errors import ArchitectureError, CheckpointError, ConfigError
 from nas_compress.space import Architecture
-from nas_compress.supernets import replay_of, supernets
+from nas_compress.supernets import supernets
 from nas_compress.supernets.checkpoint import load_checkpoint
 from nas_compress.supernets.mobilenet import MobileNetSupernet
-from nas_compress.supernets.mobilenet_config import MobileNetConfig
+from nas_compress.supernets.mobilenet_config import MOBILENETS, MobileNetConfig
 from nas_compress.weights import write_state
 
 digits_mbv3 = supernets.get("digits_mbv3")
 ofa_mbv3_w1_0 = supernets.get("ofa_mbv3_d234_e346_k357_w1.0")
+ofa_proxyless = supernets.get("ofa_proxyless_d234_e346_k357_w1.3")
+compofa = supernets.get("compofa_mbv3_w1.0")
 
 MAC_OPERATORS = ("conv", "linear")
 
@@ -70,7 +74,12 @@ def test_extraction_equals_the_active_subnet_published_net(ofa_net):
     check_extraction(ofa_net, ofa_net.space.sample(np.random.default_rng(0), 6))
 
 
-@pytest.mark.parametrize("name", [name for name in supernets if replay_of(name) is None])
+def test_extraction_equals_the_active_subnet_single_stage_and_plain_head():
+    net = randomize(ofa_proxyless(seed=1))
+    check_extraction(net, net.space.sample(np.random.default_rng(0), 4))
+
+
+@pytest.mark.parametrize("name", MOBILENETS)
 def test_every_registered_net_builds_and_extracts(name):
     net = supernets.get(name)(seed=0).eval()
     assert net.name == name
@@ -164,6 +173,110 @@ def test_published_space_has_the_published_size():
     assert f"{space.size():.2e}" == "2.18e+19"
 
 
+def test_proxyless_space_has_21_blocks_and_five_depths():
+    space = ofa_proxyless().space.restrict({"r": 224})
+    assert {d.name: d.slots for d in space.dimensions} == {"ks": 21, "e": 21, "d": 5, "r": 1}
+    assert space.size() == (9**2 + 9**3 + 9**4) ** 5 * 9
+    assert space.smallest()["ks"][-1] == 3
+
+
+def test_a_coupled_name_searches_the_coupled_part_of_the_same_network():
+    net, whole = compofa(seed=3), ofa_mbv3_w1_0(seed=3)
+    assert net.space.restrict({"r": 224}).size() == 243
+    for architecture in net.space.sample(np.random.default_rng(0), 20):
+        assert whole.macs(architecture) == net.macs(architecture)
+        assert whole.params(architecture) == net.params(architecture)
+    x = net.example_input(1, architecture)
+    with torch.no_grad():
+        assert torch.equal(net.eval().extract(architecture)(x), whole.eval().extract(architecture)(x))
+    part = net.space.restrict({"d": (2, 4), "r": 160})
+    encoded = part.encode(part.sample(np.random.default_rng(1), 9))
+    assert net.encoded_cost("macs", part, encoded).tolist() == [net.macs(a) for a in part.decode(encoded)]
+
+
+@pytest.mark.parametrize("approach", ["dynas", "full"])
+def test_a_search_stays_in_the_coupled_space(approach, tmp_path):
+    config = NASConfig(approach=approach, search_space={"r": [128], "d": [2, 4]})
+    section = getattr(config, approach)
+    section.supernet, section.metrics = "compofa_mbv3_w1.0", ["params", "macs"]
+    section.results_csv_path = tmp_path / "results.csv"
+    if approach == "dynas":
+        section.population, section.num_evals = 8, 16
+    trials = NAS(config).search().trials
+    assert len(trials) == (32 if approach == "full" else 16)
+    for trial in trials:
+        assert trial.architecture["e"][::4] == tuple({2: 3, 4: 6}[d] for d in trial.architecture["d"])
+
+
+@pytest.mark.parametrize("name", ["digits_mbv3", "ofa_proxyless_d234_e346_k357_w1.3", "compofa_mbv3_w1.2"])
+def test_blocks_chained_are_the_network(name):
+    net = supernets.get(name)(seed=0).eval()
+    for architecture in net.space.sample(np.random.default_rng(2), 2):
+        x, macs, params = net.example_input(1, architecture), 0, 0
+        blocks, subnet = net.blocks(architecture), net.extract(architecture)
+        with torch.no_grad():
+            expected = subnet(x)
+            for block in blocks:
+                example = block.example(1)
+                assert example.shape == x.shape
+                module = block.build()
+                assert not any(m.training for m in module.modules())
+                macs, params = macs + fvcore_macs(module, example), params + sum(p.numel() for p in module.parameters())
+                x = module(x)
+        torch.testing.assert_close(x, expected)
+        assert (macs, params) == (net.macs(architecture), net.params(architecture))
+        assert len(blocks) == 2 + sum(architecture["d"]) + net.config.single_stages
+
+
+def test_blocks_of_one_key_are_alike_and_others_differ(digits):
+    shapes = {}
+    for architecture in digits.space.sample(np.random.default_rng(3), 25):
+        for block in digits.blocks(architecture):
+            layers = [str(m) for m in block.build().modules() if not list(m.children())]
+            shape = [*layers, block.example(1).shape]
+            assert shapes.setdefault(block.key, shape) == shape
+    assert len(shapes) == len({str(shape) for shape in shapes.values()})
+
+
+@pytest.mark.parametrize("name", ["digits_mbv3", "ofa_proxyless_d234_e346_k357_w1.3"])
+def test_onnx_export_computes_the_same(name, tmp_path):
+    net = randomize(supernets.get(name)(seed=0))
+    path, architecture = tmp_path / "net.onnx", net.space.sample(np.random.default_rng(4), 1)[0]
+    subnet, x = net.extract(architecture), net.example_input(3, architecture)
+    names = {"input_names": ["x"], "output_names": ["y"], "dynamic_axes": {"x": {0: "n"}, "y": {0: "n"}}}
+    torch.onnx.export(subnet, (x[:2],), str(path), dynamo=False, opset_version=17, **names)
+    (y,) = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"]).run(None, {"x": x.numpy()})
+    with torch.no_grad():
+        torch.testing.assert_close(torch.as_tensor(y), subnet(x), atol=1e-4, rtol=1e-4)
+
+
+def check_proxyless(ofa_networks, count, size):
+    reference = ofa_networks.OFAProxylessNASNets(
+        width_mult=1.3, ks_list=[3, 5, 7], expand_ratio_list=[3, 4, 6], depth_list=[2, 3, 4]
+    )
+    randomize(reference)
+    net = ofa_proxyless(seed=3).eval()
+    net.load_state_dict(net.from_published(reference.state_dict()))
+    for architecture in net.space.sample(np.random.default_rng(0), count):
+        ks, e = ([value or 3 for value in architecture[name]] for name in ("ks", "e"))
+        reference.set_active_subnet(ks=ks, e=e, d=list(architecture["d"]))
+        x = net.example_input(1, architecture)[:, :, :size, :size]
+        with torch.no_grad(), net.activate(architecture):
+            expected = reference(x)
+            assert 0.1 < expected.abs().max() < 100
+            torch.testing.assert_close(net(x), expected, atol=1e-4, rtol=1e-4)
+            torch.testing.assert_close(net.extract(architecture)(x), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_proxyless_outputs_equal_the_reference_implementation(ofa_networks):
+    check_proxyless(ofa_networks, 30, 64)
+
+
+@pytest.mark.slow
+def test_proxyless_outputs_equal_the_reference_implementation_at_their_resolutions(ofa_networks):
+    check_proxyless(ofa_networks, 30, None)
+
+
 def test_outputs_equal_the_reference_implementation(ofa_networks):
     reference = ofa_networks.OFAMobileNetV3(ks_list=[3, 5, 7], expand_ratio_list=[3, 4, 6], depth_list=[2, 3, 4])
     randomize(reference)
@@ -171,7 +284,7 @@ def test_outputs_equal_the_reference_implementation(ofa_networks):
     state = net.from_published(reference.state_dict())
     net.load_state_dict(state)
     sizes = net.space.restrict({"r": [128, 160]})
-    for architecture in sizes.sample(np.random.default_rng(0), 50):
+    for architecture in sizes.sample(np.random.default_rng(0), 30):
         reference.set_active_subnet(
             ks=[k or 3 for k in architecture["ks"]], e=[e or 3 for e in architecture["e"]], d=list(architecture["d"])
         )
@@ -199,6 +312,27 @@ def test_reference_checkpoint_loads_from_a_torch_file(ofa_networks, tmp_path):
             load_checkpoint(ofa_mbv3_w1_0(), path)
 
 
+def test_proxyless_reference_checkpoint_loads_from_a_torch_file(ofa_networks, tmp_path):
+    reference = ofa_networks.OFAProxylessNASNets(
+        width_mult=1.3, ks_list=[3, 5, 7], expand_ratio_list=[3, 4, 6], depth_list=[2, 3, 4]
+    )
+    state, path = reference.state_dict(), tmp_path / "published.pth"
+    torch.save({"state_dict": state}, path)
+    net = ofa_proxyless()
+    load_checkpoint(net, path)
+    ours = net.state_dict()
+    assert torch.equal(ours["stages.5.0.depthwise_conv.weight"], state["blocks.21.conv.depth_conv.conv.conv.weight"])
+    assert torch.equal(ours["final_expand.0.weight"], state["feature_mix_layer.conv.weight"])
+    with pytest.raises(CheckpointError, match=r"another network: stem.0.weight has shape \(40, .* wants \(16, "):
+        load_checkpoint(ofa_mbv3_w1_0(), path)
+
+
+def test_records_made_before_later_values_existed_are_recognised(digits):
+    assert "norm_eps" not in digits.describe()
+    assert ofa_proxyless().describe()["norm_eps"] == 1e-3
+    assert ofa_mbv3_w1_0(seed=3).fingerprint() == "8bb186cc9dddf83a"
+
+
 def test_own_checkpoint_round_trip_and_mismatch(digits, tmp_path):
     path = tmp_path / "net.safetensors"
     write_state(path, digits.state_dict())
@@ -224,7 +358,11 @@ def test_a_seed_makes_the_same_net_and_leaves_the_global_generator_alone():
     ("change", "message"),
     [
         ({"strides": (1, 2)}, "strides has 2 entries; 5 stages want 5"),
-        ({"activations": ("relu",) * 5 + ("gelu",)}, "unknown activation 'gelu'; known: relu, hswish"),
+        ({"activations": ("relu",) * 5 + ("gelu",)}, "unknown activation 'gelu'; known: relu, relu6, hswish"),
+        ({"outer_activation": "gelu"}, "unknown activation 'gelu'; known: relu, relu6, hswish"),
+        ({"single_stages": 5}, "single_stages = 5; wants 0 to 4 of 5 stages"),
+        ({"norm_eps": 0.0}, "norm_eps = 0.0; wants more than 0"),
+        ({"feature_width": 0}, "feature_width = 0; wants at least 1"),
         ({"kernel_sizes": (3, 4)}, "odd"),
         ({"kernel_sizes": (-1, 3)}, "kernel_sizes holds -1; wants at least 1"),
         ({"resolutions": (0, 128)}, "resolutions holds 0; wants at least 1"),

@@ -144,7 +144,7 @@ def test_options_are_validated() -> None:
             assert str(error.value) == message
     assert SupernetTrainConfig(augment=None).augment is None
     assert SupernetTrainConfig().augment == AugmentConfig()
-    assert FinetuneConfig().lr < SupernetTrainConfig().lr
+    assert FinetuneConfig().peak_lr < SupernetTrainConfig().peak_lr
 
 
 def test_options_need_no_torch() -> None:

@@ -14,9 +14,9 @@ from nas_compress.data.base import ImageData
 from nas_compress.errors import CheckpointError, DataError, TrainingError
 from nas_compress.supernets.mobilenet import MobileNetSupernet
 from nas_compress.training.config import AugmentConfig, FinetuneConfig, SupernetTrainConfig
+from nas_compress.training.optimizer import make_optimizer
 from nas_compress.training.trainer import (
     TrainProgress,
-    _optimizer,
     finetune,
     resolve_precision,
     train_supernet,
@@ -174,7 +174,7 @@ def test_a_damaged_field_of_the_index_is_named(
 
 def test_an_index_of_another_version_is_refused(data: ImageData, make_supernet: Make, tmp_path: Path) -> None:
     (tmp_path / "training.json").write_text(json.dumps({"format": "nas_compress training", "version": 99}))
-    with pytest.raises(CheckpointError, match="has version 99; this release reads 1"):
+    with pytest.raises(CheckpointError, match="has version 99; this release reads 2"):
         train_supernet(make_supernet(), data, SHORT, checkpoint_dir=tmp_path)
 
 
@@ -183,8 +183,12 @@ def test_an_index_of_another_version_is_refused(data: ImageData, make_supernet: 
     [
         ("other.weight", (1,), "holds 'other.weight', which is no part of a training state"),
         ("weights", (1,), "holds 'weights', which is no part of a training state"),
-        ("momentum.none", (1,), "holds momentum of 'none', which this network lacks"),
-        ("momentum.stem.0.weight", (1,), r"momentum of 'stem.0.weight' has shape \(1,\), .* wants \(8, 1, 3, 3\)"),
+        ("momentum_buffer.none", (1,), "holds momentum_buffer of 'none', which this network lacks"),
+        (
+            "momentum_buffer.stem.0.weight",
+            (1,),
+            r"_buffer of 'stem.0.weight' has shape \(1,\), .* wants \(8, 1, 3, 3\)",
+        ),
     ],
 )
 def test_a_damaged_state_is_named_and_changes_nothing(
@@ -260,7 +264,7 @@ def test_finetuning_refuses_data_that_does_not_fit(data: ImageData, make_superne
 
 def test_biases_and_normalisation_are_not_decayed(make_supernet: Make) -> None:
     supernet = make_supernet()
-    decay = {id(p): g["weight_decay"] for g in _optimizer(supernet, SHORT).param_groups for p in g["params"]}
+    decay = {id(p): g["weight_decay"] for g in make_optimizer(supernet, SHORT).param_groups for p in g["params"]}
     for name, parameter in supernet.named_parameters():
         free = "norm" in name or name.endswith("bias") or parameter.ndim == 1
         assert decay[id(parameter)] == (0 if free else SHORT.weight_decay), name

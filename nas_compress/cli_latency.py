@@ -1,0 +1,103 @@
+"""The command line's commands on latency."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, cast
+
+import typer
+
+from nas_compress import console
+from nas_compress.backends import Precision
+from nas_compress.errors import ConfigError
+
+if TYPE_CHECKING:
+    from nas_compress.latency.predictor import LatencyPredictor
+    from nas_compress.latency.table import LatencyTable
+    from nas_compress.space import Value
+    from nas_compress.supernets.base import Supernet
+
+
+def build_lut(
+    supernet: Annotated[str, typer.Argument(help="The super-network: a name of `nas-compress list supernets`.")],
+    out: Annotated[Path, typer.Option(help="The table, a file of JSON lines; one that is there is gone on with.")],
+    backend: Annotated[str, typer.Option(help="A name of `nas-compress list backends`.")] = "onnxruntime",
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
+    batch: Annotated[int, typer.Option(min=1, help="Inputs per forward pass.")] = 1,
+    precision: Annotated[str, typer.Option(help="fp32, or bf16 where the backend can.")] = "fp32",
+    isolated: Annotated[
+        bool | None, typer.Option(help="Measure in a process of its own, threads pinned to cores.")
+    ] = None,
+    restrict: Annotated[
+        list[str] | None, typer.Option(help="Legal values of a dimension or gene, such as r=160,192; may be repeated.")
+    ] = None,
+    subnets: Annotated[int, typer.Option(min=0, help="Whole sub-networks to measure, for calibration.")] = 20,
+    learned: Annotated[
+        int | None, typer.Option(min=10, help="Measure so many whole sub-networks and no blocks, to learn from.")
+    ] = None,
+    sweeps: Annotated[int | None, typer.Option(min=1, help="How often each is measured; 4 by default.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the sub-networks and of the order.")] = 0,
+) -> None:
+    """Measure a latency table of a super-network on this machine, for searches that predict latency.
+
+    It holds every distinct block of the space and some whole sub-networks; with --learned, whole sub-networks alone.
+    Started again, it goes on where it was interrupted.
+    """
+    from nas_compress.latency.build import build_table
+    from nas_compress.latency.meter import LatencyMeter
+    from nas_compress.supernets import load_supernet, replay_of
+
+    if replay_of(supernet) is not None:
+        raise ConfigError(f"SUPERNET: {supernet!r} has no network to measure, only values from published tables")
+    allowed = dict(map(_allowed, restrict or []))
+    meter = LatencyMeter(
+        backend, batch_size=batch, threads=threads, precision=cast(Precision, precision), isolated=isolated
+    )
+    net = load_supernet(supernet, trained=False, seed=0)
+    space = net.space.restrict(allowed) if allowed else net.space
+    with console.table_progress() as progress:
+        table = build_table(
+            out,
+            net,
+            space,
+            meter,
+            blocks=learned is None,
+            subnets=subnets if learned is None else learned,
+            sweeps=sweeps,
+            seed=seed,
+            progress=progress,
+        )
+    meter.close()
+    _show(net, table)
+    console.say(f"table: {out}")
+
+
+def _allowed(text: str) -> tuple[str, list[Value]]:
+    """Return a gene or dimension and its values, of `r=160,192`."""
+    import yaml
+
+    name, sign, values = text.partition("=")
+    if not (name and sign and values):
+        raise ConfigError(f"--restrict: {text!r} is not of the form r=160,192")
+    return name.strip(), [yaml.safe_load(value) for value in values.split(",")]
+
+
+def _show(net: Supernet, table: LatencyTable) -> None:
+    """Print what a table holds, and how well latency is predicted from it."""
+    noise = f"; single measurements scatter by {100 * table.noise:.2g} %" if table.noise == table.noise else ""
+    console.say(f"{len(table.blocks)} blocks, {len(table.subnets)} whole sub-networks{noise}")
+    for label, predictor in _predictors(net, table):
+        console.say(f"{label}; error: {predictor.describe()['error']}")
+
+
+def _predictors(net: Supernet, table: LatencyTable) -> list[tuple[str, LatencyPredictor]]:
+    from nas_compress.latency.learned import FEWEST_SUBNETS, LearnedLatency
+    from nas_compress.latency.lookup_table import LookupTable
+
+    found: list[tuple[str, LatencyPredictor]] = []
+    if table.blocks:
+        lookup = LookupTable(net, table)
+        found.append((f"sum of blocks x {lookup.slope:.3f} + {lookup.offset_ms:.3g} ms", lookup))
+    if len(table.subnets) >= FEWEST_SUBNETS:
+        found.append(("learned from the sub-networks", LearnedLatency(net, table)))
+    return found

@@ -1,0 +1,50 @@
+"""Which data goes with which network."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from nas_compress.data.base import ImageData, check_fit
+from nas_compress.data.qa import QuestionSplit
+from nas_compress.data.speech import SpeechData, check_fit_speech
+from nas_compress.data.text import TextData, TextSplit, check_text_fit
+from nas_compress.data.translation import TranslationData
+from nas_compress.data.translation import check_fit as check_translation_fit
+from nas_compress.errors import DataError
+from nas_compress.supernets.asr_config import AsrConfig
+from nas_compress.supernets.base import ImageSupernet, Supernet
+from nas_compress.supernets.bert_config import BertConfig
+from nas_compress.supernets.hat_config import HATConfig
+
+Data = ImageData | TextData[TextSplit] | TextData[QuestionSplit] | TranslationData | SpeechData
+"""What data sources deliver."""
+
+
+def outputs(data: Data) -> int | None:
+    """Return the number of outputs that a network for the data has; None where the data leaves it open."""
+    match data:
+        case ImageData() | TextData():
+            return len(data.classes) or None
+        case TranslationData():
+            return len(data.target_vocabulary)
+        case SpeechData():
+            return data.vocabulary.size
+
+
+def check_network(data: Data, net: Supernet) -> None:
+    """Check that a network and the data are made for each other, as far as the network's family is known.
+
+    Raises:
+        DataError: They are for different tasks, or sizes differ: channels, classes, vocabulary, length.
+    """
+    config = getattr(net, "config", None)
+    if isinstance(data, ImageData) and isinstance(net, ImageSupernet):
+        check_fit(data, net.in_channels, net.num_classes)
+    elif isinstance(data, TextData) and isinstance(config, BertConfig):
+        check_text_fit(cast(TextData[TextSplit], data), config.vocabulary, config.positions, config.num_classes)
+    elif isinstance(data, TranslationData) and isinstance(config, HATConfig):
+        check_translation_fit(data, config.source_vocabulary, config.target_vocabulary)
+    elif isinstance(data, SpeechData) and isinstance(config, AsrConfig):
+        check_fit_speech(data, config.mels, config.vocabulary)
+    elif isinstance(config, BertConfig | HATConfig | AsrConfig) or isinstance(net, ImageSupernet):
+        raise DataError(f"data {data.name!r} is not for a network like {net.name!r}: their tasks differ")

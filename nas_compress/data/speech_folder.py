@@ -1,0 +1,167 @@
+"""Folders of recordings with transcripts: LibriSpeech's layout, or tables."""
+
+from __future__ import annotations
+
+import csv
+import wave
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from nas_compress.data.features import LogMel
+from nas_compress.data.speech import CHARACTERS, SpeechData, SpeechSplit, Vocabulary, fingerprint, shuffled
+from nas_compress.errors import DataError, MissingExtraError, first_line
+
+PARTS = {"train": ("train",), "val": ("val", "dev"), "test": ("test",)}
+"""How the names of a part's folders begin: LibriSpeech's are `train-clean-100`, `dev-clean`, `test-clean`."""
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """A recording and what is said in it.
+
+    Attributes:
+        path: The audio file.
+        transcript: The words.
+    """
+
+    path: Path
+    transcript: str
+
+
+def read_audio(path: Path, sample_rate: int) -> Tensor:
+    """Return a recording's first channel, float32 of shape (samples,) on a scale of -1 to 1.
+
+    Python reads WAV files of 16 bits; soundfile reads others, if it is installed.
+
+    Raises:
+        DataError: The file is missing, damaged, empty, or of another sample rate.
+        MissingExtraError: It takes soundfile, which is not installed.
+    """
+    if not path.is_file():
+        raise DataError(f"no recording at {path}")
+    samples, rate = _read_wave(path) or _read_other(path)
+    if rate != sample_rate:
+        raise DataError(f"{path} has {rate} samples a second; want {sample_rate}")
+    if not len(samples):
+        raise DataError(f"{path} is empty")
+    return torch.from_numpy(samples)
+
+
+def _read_wave(path: Path) -> tuple[NDArray[np.float32], int] | None:
+    """Return samples and their rate, or None where the file is not WAV of 16 bits."""
+    if path.suffix.lower() != ".wav":
+        return None
+    try:
+        with wave.open(str(path), "rb") as file:
+            if file.getsampwidth() != 2:
+                return None
+            data = np.frombuffer(file.readframes(file.getnframes()), "<i2")
+            return (data[:: file.getnchannels()] / 32768).astype(np.float32), file.getframerate()
+    except wave.Error as error:
+        if "unknown format" in str(error):
+            return None
+        raise DataError(f"cannot read {path} (damaged?): {first_line(error)}") from error
+    except (EOFError, OSError) as error:
+        raise DataError(f"cannot read {path} (damaged?): {first_line(error)}") from error
+
+
+def _read_other(path: Path) -> tuple[NDArray[np.float32], int]:
+    try:
+        import soundfile  # type: ignore[import-not-found,unused-ignore]
+    except ImportError:
+        raise MissingExtraError("soundfile", "speech", f"is not installed, and {path.name} is not 16-bit WAV") from None
+    try:
+        samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
+    except (RuntimeError, OSError) as error:
+        raise DataError(f"cannot read {path} (damaged?): {first_line(error)}") from error
+    return np.ascontiguousarray(samples[:, 0]), int(rate)
+
+
+def load(path: str | Path, features: LogMel | None = None, vocabulary: Vocabulary = CHARACTERS) -> SpeechData:
+    """Load a folder with the folders `train...`, `test...` and, if there are such, `val...` or `dev...`.
+
+    Each holds, at any depth, LibriSpeech's `*.trans.txt` (lines of `ID WORDS`, the audio in `ID.flac` or `ID.wav`
+    beside them) or tables `*.tsv` with the columns `path` (from the table's folder) and `text`. Without a validation
+    folder, a tenth of the training utterances is carved out, always the same. Audio is read when it is asked for.
+
+    Args:
+        path: The folder.
+        features: What the features are; 80 mel bands at 16 kHz by default.
+        vocabulary: The tokens: the capital letters, the apostrophe and the space by default.
+
+    Raises:
+        DataError: The folder or a part of it is missing, or a line or a transcript cannot be read.
+    """
+    features, root = features or LogMel(), Path(path).expanduser()
+    if not root.is_dir():
+        raise DataError(f"dataset_path = {str(path)!r} is not a folder")
+    parts = {part: _in_order(_utterances(root, prefixes)) for part, prefixes in PARTS.items()}
+    for part in ("train", "test"):
+        if not parts[part]:
+            raise DataError(f"{root} has no folder {part}... with *.trans.txt or *.tsv, or these list nothing")
+    if not parts["val"]:
+        count = max(1, len(parts["train"]) // 10)
+        parts["val"], parts["train"] = parts["train"][:count], parts["train"][count:]
+        if not parts["train"]:
+            raise DataError(f"{root} has a single training utterance; want at least 2, one for validation")
+    lines = [[f"{u.path.relative_to(root)} {_size(u.path)} {u.transcript}" for u in us] for us in parts.values()]
+    train, val, test = (_split(utterances, features, vocabulary) for utterances in parts.values())
+    return SpeechData("speech_folder", train, val, test, features, vocabulary, fingerprint(lines, features, vocabulary))
+
+
+def _size(path: Path) -> int:
+    if not path.is_file():
+        raise DataError(f"no recording at {path}, which a transcript names")
+    return path.stat().st_size
+
+
+def _split(utterances: Sequence[Utterance], features: LogMel, vocabulary: Vocabulary) -> SpeechSplit:
+    def read(index: int) -> Tensor:
+        return read_audio(utterances[index].path, features.sample_rate)
+
+    return SpeechSplit([u.transcript for u in utterances], read, features, vocabulary, keep=False)
+
+
+def _in_order(utterances: Iterable[Utterance]) -> list[Utterance]:
+    found = sorted(utterances, key=lambda utterance: utterance.path)
+    return [found[i] for i in shuffled(len(found))]
+
+
+def _utterances(root: Path, prefixes: tuple[str, ...]) -> Iterable[Utterance]:
+    for folder in sorted(entry for entry in root.iterdir() if entry.is_dir() and entry.name.startswith(prefixes)):
+        for file in sorted(folder.rglob("*.trans.txt")):
+            yield from _librispeech(file)
+        for file in sorted(folder.rglob("*.tsv")):
+            yield from _table(file)
+
+
+def _librispeech(file: Path) -> Iterable[Utterance]:
+    for number, line in enumerate(_text(file).splitlines(), 1):
+        name, _, transcript = line.strip().partition(" ")
+        if not transcript.strip():
+            raise DataError(f"{file}, line {number}: want an utterance's name and its words, got {line[:80]!r}")
+        wav = file.parent / f"{name}.wav"
+        yield Utterance(wav if wav.is_file() else wav.with_suffix(".flac"), transcript.strip())
+
+
+def _table(file: Path) -> Iterable[Utterance]:
+    rows = csv.DictReader(_text(file).splitlines(), delimiter="\t", quoting=csv.QUOTE_NONE)
+    if not {"path", "text"} <= set(rows.fieldnames or ()):
+        raise DataError(f"{file} wants the columns path and text, separated by tabs; it has {rows.fieldnames}")
+    for number, row in enumerate(rows, 2):
+        if not row["path"] or not row["text"]:
+            raise DataError(f"{file}, line {number}: path or text is missing")
+        yield Utterance(file.parent / row["path"], row["text"].strip())
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"cannot read {file}: {first_line(error)}") from error

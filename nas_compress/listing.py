@@ -1,0 +1,60 @@
+"""The names that configs and recipes can use, for the command line."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any
+
+from nas_compress.documents import template_text
+from nas_compress.recipe import Step
+from nas_compress.registry import Entry
+
+
+class Topic(StrEnum):
+    """What `list` shows."""
+
+    supernets = "supernets"
+    data = "data"
+    objectives = "objectives"
+    strategies = "strategies"
+    predictors = "predictors"
+    backends = "backends"
+    steps = "steps"
+    templates = "templates"
+
+
+def names(topic: Topic) -> dict[str, str]:
+    """Return the names of a topic with a line on each."""
+    from nas_compress.backends import backends
+    from nas_compress.data import data_sources
+    from nas_compress.objectives import objectives
+    from nas_compress.predictors import predictors
+    from nas_compress.search import strategies
+    from nas_compress.supernets import supernets
+
+    if topic is Topic.steps:
+        return {name: field.description or "" for name, field in Step.model_fields.items()}
+    if topic is Topic.templates:
+        return _templates()
+    registries: dict[Topic, Any] = {
+        Topic.supernets: supernets,
+        Topic.data: data_sources,
+        Topic.objectives: objectives,
+        Topic.strategies: strategies,
+        Topic.predictors: predictors,
+        Topic.backends: backends,
+    }
+    registry = registries[topic]
+    return {name: _summary(registry.entry(name)) for name in registry}
+
+
+def _summary(entry: Entry) -> str:
+    options = entry.info.get("options", {})
+    return entry.summary + (f"; options: {', '.join(options)}" if options else "")
+
+
+def _templates() -> dict[str, str]:
+    """Return the first line of each template, a comment that says what it is."""
+    from nas_compress.documents import template_names
+
+    return {name: template_text(name).partition("\n")[0].lstrip("# ") for name in template_names()}

@@ -1,0 +1,195 @@
+import sys
+import wave
+
+import numpy as np
+import pytest
+import torch
+
+from nas_compress.data import fsdd, speech_folder
+from nas_compress.data.features import LogMel
+from nas_compress.data.speech import CHARACTERS, SpeechSplit, Vocabulary, check_fit_speech
+from nas_compress.errors import DataError, MissingExtraError
+
+
+def write_wav(path, samples, rate=16_000, channels=1, width=2):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(channels)
+        file.setsampwidth(width)
+        file.setframerate(rate)
+        file.writeframes(np.asarray(samples, dtype="<i2").tobytes())
+
+
+def noise(seed, count=1_600):
+    return np.random.default_rng(seed).integers(-3_000, 3_000, count)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """LibriSpeech's layout, with WAV in place of FLAC."""
+    for part, count in (("train-clean-100", 12), ("test-clean", 3)):
+        chapter = tmp_path / part / "19" / "198"
+        lines = []
+        for i in range(count):
+            write_wav(chapter / f"19-198-{i:04}.wav", noise(i, 1_600 + 80 * i))
+            lines.append(f"19-198-{i:04} WORD NUMBER {'ABCDEFGHIJKL'[i]}")
+        (chapter / "19-198.trans.txt").write_text("\n".join(lines) + "\n")
+    return tmp_path
+
+
+def test_a_folder_in_librispeechs_layout(folder):
+    data = speech_folder.load(folder)
+    assert [len(part) for part in (data.train, data.val, data.test)] == [11, 1, 3]
+    texts = {*data.train.transcripts, *data.val.transcripts}
+    assert texts == {f"WORD NUMBER {c}" for c in "ABCDEFGHIJKL"}
+    assert list(data.train.transcripts) != sorted(data.train.transcripts)
+    index = data.train.transcripts.index("WORD NUMBER C") if "WORD NUMBER C" in data.train.transcripts else 0
+    number = "ABCDEFGHIJKL".index(data.train.transcripts[index][-1])
+    waveform = data.train.waveform(index)
+    assert torch.equal(waveform, torch.from_numpy(noise(number, 1_600 + 80 * number) / 32768).float())
+    assert data.train.features(index).shape == (1 + len(waveform) // 160, 80)
+    again = speech_folder.load(folder)
+    assert again.fingerprint == data.fingerprint and again.train.transcripts == data.train.transcripts
+
+
+def test_fingerprints_follow_contents(folder):
+    before = speech_folder.load(folder).fingerprint
+    assert speech_folder.load(folder, LogMel(16_000, 40)).fingerprint != before
+    file = folder / "test-clean" / "19" / "198" / "19-198.trans.txt"
+    file.write_text(file.read_text().replace("NUMBER A", "NUMBER Z"))
+    assert speech_folder.load(folder).fingerprint != before
+
+
+def test_a_folder_with_tables_and_a_validation_part(tmp_path):
+    for part, count in (("train", 4), ("dev", 2), ("test", 1)):
+        rows = ["text\tpath"]
+        for i in range(count):
+            write_wav(tmp_path / part / "audio" / f"{i}.wav", noise(i), 8_000)
+            rows.append(f"say '{i}\taudio/{i}.wav")
+        (tmp_path / part / "list.tsv").write_text("\n".join(rows))
+    words = Vocabulary(("say", *(f"'{i}" for i in range(4))), " ")
+    data = speech_folder.load(tmp_path, LogMel(8_000, 30), words)
+    assert [len(part) for part in (data.train, data.val, data.test)] == [4, 2, 1]
+    batch = next(data.test.batches(5))
+    assert batch.tokens.tolist() == [[3, 4]] and batch.features.shape == (1, 21, 30)
+
+
+def test_batches_are_padded_and_know_their_lengths(folder):
+    data = speech_folder.load(folder)
+    batch = data.train.batch([0, 1, 2])
+    for row, (features, text) in enumerate(zip(batch.features, batch.transcripts, strict=True)):
+        assert torch.equal(features[: batch.lengths[row]], data.train.features(row))
+        assert not features[batch.lengths[row] :].any()
+        tokens = batch.tokens[row, : batch.token_lengths[row]].tolist()
+        assert CHARACTERS.decode(tokens) == text
+        assert batch.previous[row, : len(tokens) + 1].tolist() == [1, *tokens]
+        assert batch.following[row, : len(tokens) + 1].tolist() == [*tokens, 2]
+        assert not batch.following[row, len(tokens) + 1 :].any()
+    drawn = [b.transcripts for b in data.train.batches(4, generator=torch.Generator().manual_seed(0))]
+    assert [len(b) for b in drawn] == [4, 4, 3]
+    assert sorted(t for b in drawn for t in b) == sorted(data.train.transcripts)
+    limited = [b.transcripts for b in data.train.batches(4, limit=6)]
+    assert [t for b in limited for t in b] == list(data.train.transcripts[:6])
+
+
+def test_stereo_gives_the_first_channel(tmp_path):
+    samples = noise(0, 200)
+    write_wav(tmp_path / "a.wav", samples, channels=2)
+    expected = torch.from_numpy(samples[::2] / 32768).float()
+    assert torch.equal(speech_folder.read_audio(tmp_path / "a.wav", 16_000), expected)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda f: f.unlink(), "no recording at .*19-198-0001.wav|no recording at .*flac"),
+        (lambda f: (f.parent / "19-198.trans.txt").write_text("19-198-0000\n"), "line 1: want an utterance's name"),
+        (lambda f: (f.parent / "19-198.trans.txt").write_text("19-198-0000 Été\n"), "holds 'É', which the vocab"),
+        (lambda f: (f.parent / "19-198.trans.txt").write_bytes(b"19-198-0000 \xff\n"), "cannot read .*trans.txt"),
+        (lambda f: (f.parent / "19-198.trans.txt").unlink(), "has no folder test..."),
+        (lambda f: (f.parent / "list.tsv").write_text("file\ttext\n"), "wants the columns path and text"),
+        (lambda f: (f.parent / "list.tsv").write_text("path\ttext\na.wav\t\n"), "line 2: path or text is missing"),
+    ],
+)
+def test_damaged_folders(folder, damage, message):
+    damage(folder / "test-clean" / "19" / "198" / "19-198-0001.wav")
+    with pytest.raises(DataError, match=message):
+        speech_folder.load(folder)
+
+
+@pytest.mark.parametrize(
+    ("write", "message"),
+    [
+        (lambda p: write_wav(p, noise(0), 8_000), "has 8000 samples a second; want 16000"),
+        (lambda p: write_wav(p, []), "is empty"),
+        (lambda p: p.write_bytes(b"RIFF"), "damaged"),
+        (lambda p: p.write_bytes(b"nothing of that kind"), "damaged"),
+        (lambda p: None, "no recording at"),
+    ],
+)
+def test_damaged_recordings(tmp_path, write, message):
+    write(tmp_path / "a.wav")
+    with pytest.raises(DataError, match=message):
+        speech_folder.read_audio(tmp_path / "a.wav", 16_000)
+
+
+def test_other_formats_need_soundfile(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "soundfile", None)
+    (tmp_path / "a.flac").write_bytes(b"fLaC")
+    write_wav(tmp_path / "b.wav", noise(0), width=1)
+    for name in ("a.flac", "b.wav"):
+        with pytest.raises(MissingExtraError, match=r"soundfile is not installed, and .* not 16-bit WAV.*\[speech\]"):
+            speech_folder.read_audio(tmp_path / name, 16_000)
+
+
+def test_vocabularies():
+    words = Vocabulary(("one", "two"), " ")
+    assert words.size == 5 and words.encode(" one  two") == [3, 4]
+    assert words.decode([1, 4, 3, 0, 2]) == "two one"
+    assert CHARACTERS.size == 31
+    for wrong in ((), ("a", "a")):
+        with pytest.raises(DataError, match="distinct texts"):
+            Vocabulary(wrong)
+    with pytest.raises(DataError, match="transcript of utterance 1 is empty"):
+        SpeechSplit(["one", " "], lambda i: torch.zeros(9), LogMel(), words, keep=False)
+
+
+def test_spoken_digits(shared_data):
+    data = fsdd.load(shared_data / "fsdd")
+    assert [len(part) for part in (data.train, data.val, data.test)] == [2430, 270, 300]
+    for part in (data.train, data.val, data.test):
+        counts = [part.transcripts.count(digit) for digit in fsdd.DIGITS]
+        assert max(counts) - min(counts) <= 0.2 * len(part) / 10
+        beginning = [part.transcripts[:100].count(digit) for digit in fsdd.DIGITS]
+        assert min(beginning) >= 8
+    with np.load(shared_data / "fsdd" / fsdd.FILE) as arrays:
+        audio, offsets, index = arrays["audio"], arrays["offsets"], arrays["index"]
+    held = {audio[offsets[i] : offsets[i + 1]].tobytes() for i in np.flatnonzero(index < 5)}
+    found = {(data.test.waveform(i) * 32768).numpy().astype(np.int16).tobytes() for i in range(300)}
+    assert found == held
+    check_fit_speech(data, 40, 13)
+    with pytest.raises(DataError, match="features of 40 mel bands, the net takes 80"):
+        check_fit_speech(data, 80, 13)
+    with pytest.raises(DataError, match="has 13 tokens, the net knows 5000"):
+        check_fit_speech(data, 40, 5000)
+    with pytest.raises(DataError, match="split = 'dev' is not a part"):
+        data.split("dev")
+
+
+def test_some_speakers(shared_data):
+    data = fsdd.load(shared_data / "fsdd", ("theo",))
+    assert [len(part) for part in (data.train, data.val, data.test)] == [405, 45, 50]
+    assert data.fingerprint != fsdd.load(shared_data / "fsdd", ("jackson",)).fingerprint
+    with pytest.raises(DataError, match="speaker 'nobody' is not in the data; known: george, jackson"):
+        fsdd.load(shared_data / "fsdd", ("nobody",))
+
+
+def test_missing_and_damaged_spoken_digits(tmp_path):
+    with pytest.raises(DataError, match="no file .*fsdd_8k_int16.npz"):
+        fsdd.load(tmp_path)
+    (tmp_path / fsdd.FILE).write_bytes(b"PK nothing")
+    with pytest.raises(DataError, match="cannot read .*damaged"):
+        fsdd.load(tmp_path)
+    np.savez(tmp_path / fsdd.FILE, audio=np.zeros(3))
+    with pytest.raises(DataError, match="without audio, offsets"):
+        fsdd.load(tmp_path)

@@ -1,0 +1,97 @@
+"""Latency predicted from a table: right where it can be, with an error that is honest, and refused where it cannot."""
+
+import numpy as np
+import pytest
+from latency_chain import Chain, Meter
+
+from nas_compress.errors import ConfigError
+from nas_compress.latency.build import build_table
+from nas_compress.latency.learned import LearnedLatency
+from nas_compress.latency.lookup_table import LookupTable
+from nas_compress.latency.predictor import PredictionErrors, load_predictor
+
+UNSEEN = 200
+
+
+@pytest.fixture(scope="module")
+def unseen():
+    chain = Chain()
+    return chain.space.sample(np.random.default_rng(7), UNSEEN)
+
+
+def of_table(path, chain, meter, **options):
+    build_table(path, chain, chain.space, meter, **{"subnets": 12, "sweeps": 1, **options})
+    return load_predictor(path, chain)
+
+
+def wanted(architectures):
+    return np.array([Meter().of(Chain().extract(architecture)) for architecture in architectures])
+
+
+def test_sums_of_blocks_on_a_straight_line_are_right(tmp_path, chain, meter, unseen):
+    predictor = of_table(tmp_path / "lut.jsonl", chain, meter)
+    assert isinstance(predictor, LookupTable)
+    assert predictor.slope == pytest.approx(meter.together)
+    assert predictor.offset_ms == pytest.approx(meter.call * (1 - meter.together))
+    assert np.allclose(predictor.predict(unseen), wanted(unseen))
+    assert predictor.errors.kendall_tau == pytest.approx(1) and predictor.errors.mape < 1e-6
+    assert predictor.raw_errors.mape > 10
+
+
+def test_the_cost_of_a_call_counts_once(tmp_path, chain, meter):
+    predictor = of_table(tmp_path / "lut.jsonl", chain, meter, subnets=0)
+    largest = chain.space.largest()
+    products = (wanted([largest])[0] - meter.call) / meter.together
+    assert predictor.sums([largest])[0] == pytest.approx(meter.call + products)
+
+
+@pytest.mark.parametrize("subnets", [0, 4])
+def test_with_few_sub_networks_sums_stay_as_they_are_and_the_error_is_unknown(tmp_path, chain, meter, subnets):
+    predictor = of_table(tmp_path / "lut.jsonl", chain, meter, subnets=subnets)
+    assert (predictor.slope, predictor.offset_ms, predictor.errors) == (1, 0, None)
+    assert "unknown" in predictor.describe()["error"]
+
+
+@pytest.mark.parametrize("learned", [False, True])
+def test_the_error_that_is_told_is_that_on_unseen_sub_networks(tmp_path, chain, unseen, learned):
+    predictor = of_table(tmp_path / "lut.jsonl", chain, Meter(noise=0.05), blocks=not learned, subnets=60)
+    predicted, told = predictor.predict(unseen), predictor.errors
+    noisy = wanted(unseen) * np.exp(0.05 * np.random.default_rng(1).normal(size=UNSEEN))
+    true = PredictionErrors.of(predicted, noisy)
+    assert told.mape == pytest.approx(true.mape, rel=0.4)
+    assert told.std == pytest.approx(true.std, rel=0.4)
+    assert told.kendall_tau == pytest.approx(true.kendall_tau, abs=0.06)
+
+
+def test_a_learned_predictor_learns(tmp_path, chain, meter, unseen):
+    predictor = of_table(tmp_path / "learned.jsonl", chain, meter, blocks=False, subnets=60)
+    assert isinstance(predictor, LearnedLatency)
+    assert PredictionErrors.of(predictor.predict(unseen), wanted(unseen)).kendall_tau > 0.85
+
+
+def test_too_few_sub_networks_to_learn_from_are_refused(tmp_path, chain, meter):
+    with pytest.raises(ConfigError, match=r"learned.jsonl: the latency table holds 9 sub-networks; wants 10"):
+        of_table(tmp_path / "learned.jsonl", chain, meter, blocks=False, subnets=9)
+
+
+def test_a_table_of_another_network_is_refused(tmp_path, chain, meter):
+    of_table(tmp_path / "lut.jsonl", chain, meter)
+    with pytest.raises(ConfigError, match=r"lut.jsonl: .* of another super-network .classes: 3 there, 4 now"):
+        load_predictor(tmp_path / "lut.jsonl", Chain(classes=4))
+
+
+def test_an_architecture_outside_of_the_table_is_refused(tmp_path, chain, meter):
+    path = tmp_path / "lut.jsonl"
+    part = chain.space.restrict({"w": (2, 4)})
+    build_table(path, chain, part, meter, subnets=6, sweeps=1)
+    predictor = load_predictor(path, chain)
+    assert len(predictor.predict([part.largest()])) == 1
+    with pytest.raises(ConfigError, match=r"lacks the block 'linear in=5 out=8'"):
+        predictor.predict([chain.space.largest()])
+
+
+def test_errors_are_those_of_the_predictions():
+    errors = PredictionErrors.of(np.array([1.1, 1.8, 3.3]), np.array([1.0, 2.0, 3.0]))
+    assert errors.mape == pytest.approx(10) and errors.kendall_tau == 1
+    assert errors.std == pytest.approx(np.std([0.1, -0.1, 0.1], ddof=1))
+    assert "Kendall tau 1.000, mean error 10 %" in str(errors)
