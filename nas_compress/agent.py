@@ -26,6 +26,7 @@ from nas_compress.config import NASConfig
 from nas_compress.constraints import parse_constraint
 from nas_compress.data import load_data
 from nas_compress.errors import ConfigError, EvaluationError
+from nas_compress.latency.finalists import measure_front
 from nas_compress.objectives import AnalyticObjective
 from nas_compress.objectives import objectives as objective_registry
 from nas_compress.records import context_hash
@@ -243,7 +244,10 @@ class NAS:
         strategy = self._strategy(problem)
         rules = StopRules(num_evals, section.patience, section.min_gain, section.time_budget)
         with Archive.open(archive_path(path), self._identity(problem)) as archive:
-            return Study(problem, strategy, archive, build, rules=rules, csv_path=path, **options).run()
+            result = Study(problem, strategy, archive, build, rules=rules, csv_path=path, **options).run()
+            if not self._basic:
+                measure_front(result, problem, self, archive)
+            return result
 
     def _functions(self) -> ModelFunctions:
         return ModelFunctions(self.model_builder, self.eval_func, self.train_func)

@@ -187,6 +187,11 @@ def show_search(result: SearchResult) -> None:
     for metric, scores in result.provenance.get("strategy", {}).get("predictors", {}).items():
         figures = f"Kendall tau {scores['kendall_tau']:.3f}, mean error {scores['mape']:.3g} %"
         say(f"predictor of {metric} ({scores['predictor']}), cross-validated on {scores['measurements']}: {figures}")
+    for each in result.provenance.get("finalists", ()):
+        measured = each["error"] or f"measured {each['measured_ms']:.4g} ± {each['spread_ms']:.2g} ms"
+        say(f"latency on the front: predicted {each['predicted_ms']:.4g} ms, {measured}")
+    if errors := result.provenance.get("prediction_errors"):
+        say(f"error of the predictions on the front: {errors}")
 
 
 def show_measurements(rows: Sequence[tuple[Objective, Measurement]]) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from nas_compress.constraints import Constraint, limit_texts, parse_constraint
 from nas_compress.errors import ArchiveError, ConfigError
 from nas_compress.objectives import Objective, objectives
-from nas_compress.records import ArchiveContents, Record, read_archive
+from nas_compress.records import FINALIST, ArchiveContents, Record, read_archive
 from nas_compress.result import ObjectiveInfo, SearchResult
 from nas_compress.search.trial import Trial
 from nas_compress.space import Architecture
@@ -70,7 +70,7 @@ Records = dict[Architecture, dict[str, Record]]
 
 def _latest(contents: ArchiveContents, names: Sequence[str]) -> Records:
     """Return records by architecture and metric, in the order of evaluation: those in each metric's last context."""
-    last = {record.objective: record.context for record in contents.records}
+    last = {record.objective: record.context for record in contents.records if FINALIST not in record.provenance}
     found: Records = {}
     for record in contents.records:
         by_name = found.setdefault(record.architecture, {})

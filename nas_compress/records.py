@@ -28,6 +28,10 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(sep=" ", timespec="milliseconds")
 
 
+FINALIST = "finalist"
+"""In the provenance of what was measured after a search that went by predictions, and is no part of it."""
+
+
 @dataclass(frozen=True)
 class Record:
     """One measurement, or one failure to measure.

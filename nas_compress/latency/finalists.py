@@ -11,7 +11,7 @@ import numpy as np
 from nas_compress.archive import Archive
 from nas_compress.errors import EvaluationError
 from nas_compress.latency.predictor import PredictionErrors
-from nas_compress.records import Record
+from nas_compress.records import FINALIST, Record
 from nas_compress.search.trial import Trial
 from nas_compress.space import Architecture
 
@@ -106,8 +106,8 @@ def _measured(architecture: Architecture, latency: Latency, build: Callable[[Arc
     try:
         found = latency.measure(build(architecture), architecture)
     except EvaluationError as error:
-        return Record(architecture, latency.name, key, error=str(error))
-    return Record(architecture, latency.name, key, found.value, found.spread, found.provenance)
+        return Record(architecture, latency.name, key, provenance={FINALIST: True}, error=str(error))
+    return Record(architecture, latency.name, key, found.value, found.spread, {**found.provenance, FINALIST: True})
 
 
 def finalist_errors(finalists: Sequence[Finalist]) -> PredictionErrors | None:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from nas_compress.data import load_data
 from nas_compress.data.base import ImageData
 from nas_compress.errors import CheckpointError, ConfigError
 from nas_compress.supernets import supernets
@@ -31,7 +32,7 @@ def make(name: str, seed: int = 0) -> ImageSupernet:
 
 
 def config(optimizer: str, **options: Any) -> SupernetTrainConfig:
-    options = {"epochs": 3, "batch_size": 24, "warmup_epochs": 1, "augment": None, **options}
+    options = {"epochs": 2, "batch_size": 24, "warmup_epochs": 0.5, "subnets_per_step": 2, "augment": None, **options}
     return SupernetTrainConfig(optimizer=optimizer, **options)
 
 
@@ -84,12 +85,12 @@ def test_adamw_has_no_momentum() -> None:
 
 
 @pytest.mark.parametrize(("name", "optimizer"), CASES)
-def test_supernets_learn_within_few_steps(data: ImageData, name: str, optimizer: str) -> None:
-    net = make(name)
-    lr = {"sgd": 0.05, "adamw": 2e-3}[optimizer]
-    log = train_supernet(net, data, config(optimizer, epochs=8, lr=lr))
-    assert log[-1].loss < 0.6 < 0.9 < log[0].loss
-    assert log[-1].accuracy > 90
+def test_supernets_learn_within_few_steps(name: str, optimizer: str) -> None:
+    epochs, lr = {"sgd": (1, 0.05), "adamw": (2, 3e-3)}[optimizer]
+    net, losses = supernets.get(name)(seed=0), []
+    options = config(optimizer, lr=lr, epochs=epochs)
+    train_supernet(net, load_data("digits"), options, progress=lambda p: losses.append(p.loss))
+    assert sum(losses[-5:]) < 0.75 * sum(losses[:5])
 
 
 @pytest.mark.parametrize(("name", "optimizer"), CASES)
@@ -109,7 +110,7 @@ def test_an_interrupted_run_ends_bit_for_bit_as_an_uninterrupted_one(
 def test_interrupted_finetuning_with_adamw_resumes_bit_for_bit(data: ImageData, tmp_path: Path) -> None:
     net = make("digits_vit")
     crashed, straight, resumed = (net.extract(net.space.smallest()) for _ in range(3))
-    options = FinetuneConfig(optimizer="adamw", epochs=3, batch_size=24, augment=None)
+    options = FinetuneConfig(optimizer="adamw", epochs=2, batch_size=24, augment=None)
     finetune(straight, data, 8, options)
     with pytest.raises(CrashError):
         finetune(crashed, data, 8, options, checkpoint_dir=tmp_path, progress=crash)

@@ -1,0 +1,50 @@
+"""A search on predicted latencies, through the public door: its front is measured, its archive tells both apart."""
+
+import pytest
+
+from nas_compress import NAS, NASConfig, SearchResult
+from nas_compress.errors import ConfigError
+from nas_compress.latency.build import build_table
+from nas_compress.latency.meter import LatencyMeter
+from nas_compress.objectives.timing import TimingSettings
+from nas_compress.supernets import load_supernet
+
+SPACE = {"r": [8], "ks": [3], "e": [2, 4], "d": [1, 2]}
+QUICK = {"warmup": 1, "min_runs": 5, "max_runs": 10, "budget_s": 0.05}
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory):
+    path = tmp_path_factory.mktemp("lut") / "lut.jsonl"
+    net = load_supernet("digits_mbv3", trained=False, seed=0)
+    meter = LatencyMeter("torch", settings=TimingSettings(**QUICK))
+    build_table(path, net, net.space.restrict(SPACE), meter, subnets=10, sweeps=1)
+    return path
+
+
+def config(folder, table, **latency):
+    made = NASConfig(approach="random", search_space=SPACE, seed=1)
+    made.random.supernet, made.random.metrics, made.random.num_evals = "digits_mbv3", ["params", "latency"], 8
+    made.random.results_csv_path = folder / "results.csv"
+    made.random.latency = {"backend": "torch", "lut": table, **QUICK, **latency}
+    return made
+
+
+def test_the_front_is_measured_once_and_the_result_loads(tmp_path, table):
+    result = NAS(config(tmp_path, table)).search()
+    finalists = result.provenance["finalists"]
+    assert len(finalists) == len(result.front()) > 0
+    assert all(f["measured_ms"] > 0 for f in finalists)
+    assert [f["predicted_ms"] for f in finalists] == [t.values["latency"] for t in result.front()]
+    archive = tmp_path / "results.jsonl"
+    before = archive.read_bytes()
+    again = NAS(config(tmp_path, table)).search()
+    assert archive.read_bytes() == before
+    assert again.provenance["finalists"] == finalists
+    loaded = SearchResult.load(archive)
+    assert loaded.to_dataframe()["latency"].tolist() == result.to_dataframe()["latency"].tolist()
+
+
+def test_a_table_of_other_conditions_is_refused(tmp_path, table):
+    with pytest.raises(ConfigError, match="threads|backend"):
+        NAS(config(tmp_path, table, backend="onnxruntime")).search()
