@@ -200,3 +200,18 @@ def test_data_of_another_task_is_refused_for_a_net_that_is_given(tmp_path, vocab
     agent = NAS(config, supernet=tiny_answering_net())
     with pytest.raises(DataError, match="their tasks differ"):
         agent.search()
+
+
+def test_the_page_on_searching_names_every_task_and_source():
+    from pathlib import Path
+
+    from nas_compress.data import data_sources, task_of
+    from nas_compress.objectives import objectives
+
+    page = (Path(__file__).parent.parent / "docs" / "search.md").read_text(encoding="utf-8")
+    rows = [line for line in page.splitlines() if line.startswith("| ")]
+    for name in data_sources:
+        assert any(row.startswith(f"| {task_of(name)} ") and f"`{name}`" in row for row in rows)
+    assert all(
+        any(f"`{name}`" in row for row in rows) for name in objectives if objectives.entry(name).info.get("quality")
+    )

@@ -9,7 +9,7 @@ import numpy as np
 
 from nas_compress.errors import ArchitectureError, ConfigError
 from nas_compress.space.architecture import Architecture, Value
-from nas_compress.space.search_space import IntMatrix, SearchSpace
+from nas_compress.space.search_space import FloatMatrix, IntMatrix, SearchSpace
 
 
 @dataclass(frozen=True)
@@ -92,6 +92,10 @@ class CoupledSpace(SearchSpace):
     def decode(self, encoded: IntMatrix) -> list[Architecture]:
         """Return the canonical architectures with all dimensions; see the base class."""
         return self.full.decode(self.expand(encoded))
+
+    def values(self, encoded: IntMatrix) -> dict[str, FloatMatrix]:
+        """Return the values of all dimensions; see the base class."""
+        return self.full.values(self.expand(encoded))
 
     def encode(self, architectures: Sequence[Architecture]) -> IntMatrix:
         """Return choice indices of the free genes; see the base class.

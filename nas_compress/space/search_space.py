@@ -231,6 +231,15 @@ class SearchSpace:
             architectures.append(Architecture.of_rows({name: values[start:end] for name, start, end in rows}))
         return architectures
 
+    def values(self, encoded: IntMatrix) -> dict[str, FloatMatrix]:
+        """Return the values of encoded architectures by dimension, shape (n, slots) each; spaces of numbers alone.
+
+        Inactive genes read `INACTIVE`.
+        """
+        values = np.where(self.active(encoded), self.choice_values[np.arange(encoded.shape[1]), encoded], INACTIVE)
+        starts = list(self._offsets.values())[1:]
+        return dict(zip(self._offsets, np.split(values, starts, axis=1), strict=True))
+
     @cached_property
     def _decoded(self) -> list[tuple[Value, ...]]:
         """Return for every gene what stands for inactive, then its values."""

@@ -36,11 +36,9 @@ class AsrCost:
             space: The space that the rows are encoded in: the configuration's, or a part of it.
             encoded: Choice indices, shape (n, genes).
         """
-        layers = max(self.config.depths)
-        values = space.choice_values[np.arange(encoded.shape[1]), encoded]
-        width, active = values[:, -1], space.active(encoded)[:, 1 : 1 + layers]
-        hidden = np.floor(width[:, None] * values[:, 1 : 1 + layers])
-        depth, hidden = active.sum(1), (hidden * active).sum(1)
+        values = space.values(encoded)
+        depth, width = values["depth"][:, 0], values["embed_dim"][:, 0]
+        hidden = np.floor(width[:, None] * values["mlp_ratio"]).sum(1)
         front, decoder = self._front(width), self._decoder(width)
         t, outputs = self.frames, width * self.config.vocabulary
         macs = 4 * width**2 * t * depth + 2 * t**2 * width * depth + 2 * width * hidden * t

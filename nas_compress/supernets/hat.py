@@ -124,12 +124,8 @@ class HATSupernet(Supernet):
 
         Shared tables count once among the parameters; see the base class and `HATCost`.
         """
-        values = space.choice_values[np.arange(encoded.shape[1]), encoded] * space.active(encoded)
-        starts = np.cumsum([d.slots for d in space.dimensions])[:-1]
-        names = (d.name for d in space.dimensions)
-        genes = dict(zip(names, np.split(values, starts, axis=1), strict=True))
         counts = HATCost(self.config)
-        return counts.macs(genes) if cost == "macs" else counts.params(genes)
+        return (counts.macs if cost == "macs" else counts.params)(space.values(encoded))
 
     def describe(self) -> dict[str, Any]:
         """Return the configuration as plain data."""

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from nas_compress.elastic import ACTIVATIONS, ElasticInvertedResidual, InvertedResidual, make_divisible
-from nas_compress.space import Architecture, CoupledSpace, SearchSpace
+from nas_compress.space import Architecture, SearchSpace
 from nas_compress.supernets.base import Block, Cost, ImageSupernet
 from nas_compress.supernets.cut import cut
 from nas_compress.supernets.mobilenet_config import MobileNetConfig
@@ -219,20 +219,15 @@ class MobileNetSupernet(ImageSupernet):
 
     def encoded_cost(self, cost: Cost, space: SearchSpace, encoded: NDArray[np.int64]) -> NDArray[np.float64]:
         """Return the costs of many architectures, each at its own resolution; see the base class."""
-        if isinstance(space, CoupledSpace):
-            encoded = space.expand(encoded)
-            space = space.full
-        c = self.config
-        slots, active = sum(c.blocks), space.active(encoded)
-        values = space.choice_values[np.arange(encoded.shape[1]), encoded]
-        kernels = np.searchsorted(c.kernel_sizes, values[:, :slots])
-        ratios = np.searchsorted(c.expand_ratios, values[:, slots : 2 * slots])
-        sizes, total = values[:, -1], np.empty(len(encoded))
+        values = space.values(encoded)
+        kernels = np.searchsorted(self.config.kernel_sizes, values["ks"])
+        ratios = np.searchsorted(self.config.expand_ratios, values["e"])
+        active, sizes, total = values["ks"] > 0, values["r"][:, 0], np.empty(len(encoded))
         for size in np.unique(sizes):
             rows = sizes == size
             of_size = self._cost(int(size))
             count = of_size.macs if cost == "macs" else of_size.params
-            total[rows] = count(kernels[rows], ratios[rows], active[rows, :slots])
+            total[rows] = count(kernels[rows], ratios[rows], active[rows])
         return total
 
     def _cost(self, resolution: int) -> MobileNetCost:

@@ -126,12 +126,10 @@ def resnet_cost(config: ResNetConfig, space: SearchSpace, encoded: IntArray) -> 
         space: The space that the rows are encoded in: the network's, or a part of it.
         encoded: The rows.
     """
-    stages, slots = len(config.widths), sum(config.blocks)
-    values = space.choice_values[np.arange(encoded.shape[1]), encoded]
-    depths, ratios, genes, sizes = np.split(values, [stages + 1, stages + 1 + slots, 2 * stages + 3 + slots], axis=1)
-    choices: IntArray = genes.astype(np.int64)
+    values = space.values(encoded)
+    depths, ratios, choices = values["d"], values["e"], values["w"].astype(np.int64)
     widths = [np.array(row)[choices[:, i]] for i, row in enumerate(config.outputs)]
-    count, slot = _Count(config, sizes[:, 0].astype(np.int64)), 0
+    count, slot = _Count(config, values["r"][:, 0].astype(np.int64)), 0
     count.stem(widths[0], widths[1], depths[:, 0] == max(config.depths))
     for stage, most in enumerate(config.blocks):
         before, out = widths[stage + 1 : stage + 3]

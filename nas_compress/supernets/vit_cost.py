@@ -38,10 +38,9 @@ class ViTSizes:
             space: Its space, or a part of that.
             encoded: Canonical choice indices, shape (n, genes).
         """
-        values = space.choice_values[np.arange(encoded.shape[1]), encoded] * space.active(encoded)
-        genes, names = np.repeat([d.name for d in space.dimensions], [d.slots for d in space.dimensions]), config.names
-        depth, heads, mlp = (values[:, genes == name] for name in (names.depth, names.heads, names.mlp))
-        embed = np.full((len(encoded), 1), config.features) if names.embed is None else values[:, genes == names.embed]
+        values, names = space.values(encoded), config.names
+        depth, heads, mlp = values[names.depth], values[names.heads], values[names.mlp]
+        embed = np.full((len(encoded), 1), config.features) if names.embed is None else values[names.embed]
         hidden = np.floor(embed * mlp if config.form == "ratios" else mlp)
         return cls(*(part.sum(axis=1).astype(np.int64) for part in (embed, depth, heads, hidden)))
 

@@ -8,7 +8,11 @@ from nas_compress.elastic import (
     ElasticBatchNorm2d,
     ElasticConv2d,
     ElasticDepthwiseConv2d,
+    ElasticEmbedding,
     ElasticInvertedResidual,
+    ElasticJointBiasLinear,
+    ElasticLayerNorm,
+    ElasticLinear,
     ElasticSqueezeExcite,
     make_divisible,
 )
@@ -54,16 +58,33 @@ def test_depthwise_kernel_transform_is_a_chain_of_shared_matrices():
         torch.testing.assert_close(kernel[0], expected)
 
 
-def test_extraction_leaves_the_global_generator_alone():
-    before = torch.get_rng_state()
-    for layer in (ElasticConv2d(4, 6, 3, bias=True), ElasticDepthwiseConv2d(4, (3, 5))):
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: ElasticConv2d(4, 6, 3, bias=True),
+        lambda: ElasticDepthwiseConv2d(4, (3, 5)),
+        lambda: ElasticLinear(4, 6),
+        lambda: ElasticLinear(4, 6, bias=False),
+        lambda: ElasticJointBiasLinear(4, 6),
+        lambda: ElasticEmbedding(5, 4, padding_idx=1),
+        lambda: ElasticBatchNorm2d(4),
+        lambda: ElasticLayerNorm(4),
+    ],
+)
+def test_extraction_copies_the_weights_and_draws_none(make):
+    with torch.random.fork_rng(devices=[]):
+        layer = make()
         state = torch.get_rng_state()
         plain = layer.extract()
         assert torch.equal(torch.get_rng_state(), state)
-        assert all(p.requires_grad and p.device.type == "cpu" and p.is_contiguous() for p in plain.parameters())
-        plain.weight.data.zero_()
-        assert layer.weight.abs().sum() > 0
-    torch.set_rng_state(before)
+    tensors = [*plain.parameters(), *plain.buffers()]
+    assert all(p.requires_grad for p in plain.parameters())
+    assert all(t.device.type == "cpu" and t.is_contiguous() and t.grad_fn is None for t in tensors)
+    assert plain.state_dict().keys() == layer.state_dict().keys() - {"transforms.to3"}
+    with torch.no_grad():
+        plain.weight.zero_()
+    assert layer.weight.abs().sum() > 0
+    assert "Elastic" not in type(plain).__name__
 
 
 @pytest.mark.parametrize("stride", [1, 2])

@@ -46,6 +46,7 @@ def test_samples_are_canonical_points_of_the_full_space(seed):
         space.validate(a)
         assert space.full.canonicalize(a) == space.canonicalize(a) == a
         assert np.array_equal(space.full.encode([a]), space.expand(space.encode([a])))
+        assert {k: tuple(rows[0]) for k, rows in space.values(space.encode([a])).items()} == dict(a)
 
 
 def test_leftovers_in_unused_genes_do_not_matter():

@@ -50,6 +50,8 @@ def test_canonical_form_is_idempotent_and_survives_encoding_and_text(case):
     assert space.decode(space.encode([architecture, canonical])) == [canonical, canonical]
     assert Architecture.parse(str(canonical)) == canonical
     assert np.array_equal(space.features([architecture]), space.features([canonical]))
+    values = space.values(space.encode([architecture]))
+    assert {name: tuple(rows[0].tolist()) for name, rows in values.items()} == dict(canonical)
 
 
 @given(genotypes(), st.randoms(use_true_random=False))

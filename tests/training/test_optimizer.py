@@ -90,7 +90,7 @@ def test_supernets_learn_within_few_steps(name: str, optimizer: str) -> None:
     net, losses = supernets.get(name)(seed=0), []
     options = config(optimizer, lr=lr, epochs=epochs)
     train_supernet(net, load_data("digits"), options, progress=lambda p: losses.append(p.loss))
-    assert sum(losses[-5:]) < 0.75 * sum(losses[:5])
+    assert sum(losses[-5:]) < 0.85 * sum(losses[:5])
 
 
 @pytest.mark.parametrize(("name", "optimizer"), CASES)
