@@ -1,6 +1,6 @@
 """What every registered super-network must do, whatever it is.
 
-Nets that are small enough take part with several architectures, published ones with two; the largest are marked slow.
+Nets that are small enough take part with several architectures, published ones with two; most of these are slow.
 No weight is left at its initial 0 or 1, so that none can be mistaken for another.
 """
 
@@ -33,17 +33,13 @@ from nas_compress.weights import write_state
 NETWORKS = [name for name in supernets if "replay" not in supernets.entry(name).info]
 SMALL = ("digits_", "cifar10_", "tiny_", "fsdd_", "multi30k_")
 """How names of nets begin that are cheap enough for several architectures."""
-LARGE = (
-    *("autoformer_base", "autoformer_small", "autoformer_tiny", "bert_base_denas", "bert_base_squad", "bert_base_sst2"),
-    *("compofa_mbv3_w1.2", "denas_asr", "denas_vit", "hat_iwslt_de_en", "ofa_mbv3_d234_e346_k357_w1.2"),
-    *("ofa_resnet50", "transformer_lt_wmt_en_de", "vit_base_imagenet"),
-)
-"""Nets of 10 million parameters and more: up to ten seconds a test."""
+QUICK = (*(name for name in NETWORKS if name.startswith(SMALL)), "compofa_mbv3_w1.0", "denas_cnn")
+"""All others are published nets of 7 to 110 million parameters: seconds a test, and so marked slow."""
 SHARED_TABLES = ("multi30k_hat", "transformer_lt_wmt_en_de")
 """Nets whose parts share a table of embeddings, of which each block has one of its own; see `hat_blocks`."""
 
 
-@pytest.fixture(scope="module", params=[pytest.param(n, marks=[pytest.mark.slow] * (n in LARGE)) for n in NETWORKS])
+@pytest.fixture(scope="module", params=[pytest.param(n, marks=[pytest.mark.slow] * (n not in QUICK)) for n in NETWORKS])
 def net(request: pytest.FixtureRequest) -> Iterator[Supernet]:
     """Each registered network in evaluation mode, its weights changed; tests leave it as it is."""
     net = supernets.get(request.param)(seed=0).eval()
