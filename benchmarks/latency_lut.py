@@ -1,6 +1,6 @@
 """How well latency is predicted from blocks, or learned from sub-networks, against direct measurement.
 
-    python benchmarks/latency_lut.py --folder /tmp/lut
+    python benchmarks/latency_lut.py --folder lut
 
 For each family one table with all blocks, sub-networks to calibrate and to learn from, and others to test on, measured
 in the same sweeps; the folder keeps it, and an interrupted run goes on. All figures are on the test sub-networks:

@@ -10,7 +10,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-Layer = TypeVar("Layer", nn.Conv2d, nn.Linear, nn.LayerNorm, nn.BatchNorm2d)
+Layer = TypeVar("Layer", nn.Conv2d, nn.Linear)
 
 
 def copied(tensor: Tensor) -> Tensor:
@@ -39,17 +39,22 @@ def plain_embedding(weight: Tensor, padding_idx: int | None) -> nn.Embedding:
     return embedding
 
 
+@torch.no_grad()
 def plain_layer_norm(weight: Tensor, bias: Tensor, eps: float) -> nn.LayerNorm:
     """Return a layer normalisation with weight and bias of shape (features,)."""
-    return _with(nn.LayerNorm(len(weight), eps, device="meta"), weight, bias)
+    norm = nn.LayerNorm(len(weight), eps)
+    norm.weight.copy_(weight)
+    norm.bias.copy_(bias)
+    return norm
 
 
+@torch.no_grad()
 def plain_batch_norm(norm: nn.BatchNorm2d, features: int) -> nn.BatchNorm2d:
     """Return a batch normalisation with the leading features of another one."""
-    plain = nn.BatchNorm2d(features, norm.eps, norm.momentum, device="meta")
-    for name, buffer in norm.named_buffers(recurse=False):
-        setattr(plain, name, copied(buffer[:features] if buffer.ndim else buffer))
-    return _with(plain, norm.weight[:features], norm.bias[:features])
+    plain = nn.BatchNorm2d(features, norm.eps, norm.momentum)
+    for own, tensor in zip((*plain.parameters(), *plain.buffers()), (*norm.parameters(), *norm.buffers()), strict=True):
+        own.copy_(tensor[:features] if tensor.ndim else tensor)
+    return plain
 
 
 def _with(layer: Layer, weight: Tensor, bias: Tensor | None) -> Layer:

@@ -14,9 +14,9 @@ CLOCKS = {
 }
 """What a latency is where it is not the wall time of undisturbed runs, by `LatencyStats.clock`."""
 
-_PARTS = {"train": "training images", "val": "search-validation images", "test": "test images"}
-_HASHES = {"checkpoint", "data", "supernet"}
-_ON_IMAGES = {"dataset", "images", "split"}
+_PARTS = {"train": "training", "val": "search-validation", "test": "test"}
+_COUNTED = ("images", "sentences", "questions", "utterances")
+_HASHES = {"checkpoint", "data", "supernet", "table"}
 _IN_BACKEND = {"backend", "batch_size", "hardware", "threads", "versions"}
 
 
@@ -78,10 +78,11 @@ def context_text(context: Entry) -> str:
 
 def _phrases(context: Entry) -> Iterator[str]:
     told = set(_HASHES)
-    if context.keys() >= _ON_IMAGES:
-        told |= _ON_IMAGES
-        part = _PARTS.get(context["split"], f"images ({context['split']})")
-        yield f"{context['images']} {part} of {context['dataset']}, ± one standard error"
+    kind = next((kind for kind in _COUNTED if kind in context), None)
+    if kind is not None and context.keys() >= {"dataset", "split"}:
+        told |= {kind, "dataset", "split"}
+        part = _PARTS.get(context["split"], context["split"])
+        yield f"{context[kind]} {part} {kind} of {context['dataset']}, ± one standard error"
     if "calibration_images" in context:
         told.add("calibration_images")
         yield f"BN recalibrated on up to {context['calibration_images']} training images"

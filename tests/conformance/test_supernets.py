@@ -11,7 +11,7 @@ import json
 import pickle
 import random
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -40,9 +40,9 @@ SHARED_TABLES = ("multi30k_hat", "transformer_lt_wmt_en_de")
 
 
 @pytest.fixture(scope="module", params=[pytest.param(n, marks=[pytest.mark.slow] * (n not in QUICK)) for n in NETWORKS])
-def net(request: pytest.FixtureRequest) -> Iterator[Supernet]:
+def net(request: pytest.FixtureRequest) -> Supernet:
     """Each registered network in evaluation mode, its weights changed; tests leave it as it is."""
-    net = supernets.get(request.param)(seed=0).eval()
+    net: Supernet = supernets.get(request.param)(seed=0).eval()
     change(net)
     return net
 

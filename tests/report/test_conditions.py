@@ -52,3 +52,10 @@ def test_a_search_says_what_each_objective_was_measured_on():
         "latency: median, ± one standard error; torch (torch 2), batch 4, 2 threads, fp32, a CPU (2 cores), Linux.",
         "energy: backend board; repeats 30; range [1, 2].",
     ]
+
+
+def test_every_task_counts_what_its_quality_was_measured_on():
+    context = {"dataset": "sst2", "data": "f00d", "split": "val", "precision": "fp32"}
+    for kind in ("images", "sentences", "questions", "utterances"):
+        (line,) = objective_conditions({"acc": {**context, kind: 872}})
+        assert line == f"acc: 872 search-validation {kind} of sst2, ± one standard error; precision fp32."
