@@ -182,6 +182,9 @@ def test_positions_are_the_papers():
     table = positions(50, 36, 36, torch.zeros(0, dtype=torch.float64))
     torch.testing.assert_close(table, torch.tensor(expected, dtype=torch.float64))
     assert torch.equal(positions(50, 12, 36, torch.zeros(0)), positions(50, 36, 36, torch.zeros(0))[:, :12])
+    # In bf16, whole numbers above 256 are not exact: the angles must not be computed in it.
+    halves = positions(500, 36, 36, torch.zeros(0, dtype=torch.bfloat16))
+    assert torch.equal(halves, positions(500, 36, 36, torch.zeros(0)).bfloat16())
 
 
 def test_importance_sorting_keeps_the_largest_subnet(small):

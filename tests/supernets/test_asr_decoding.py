@@ -1,9 +1,10 @@
+import copy
 import itertools
 
 import pytest
 import torch
 
-from nas_compress.errors import ConfigError
+from nas_compress.errors import ConfigError, EvaluationError
 from nas_compress.supernets.asr import build, encoded_lengths
 from nas_compress.supernets.asr_config import AsrConfig
 from nas_compress.supernets.asr_decoding import _ctc_scores, greedy_ctc, recognize_attention, recognize_ctc
@@ -104,3 +105,11 @@ def test_wrong_options(recognizer, utterances):
         recognize_attention(recognizer, *utterances, beam=0)
     with pytest.raises(ConfigError, match="ctc_weight = 2; wants 0 to 1"):
         recognize_attention(recognizer, *utterances, ctc_weight=2)
+
+
+def test_logits_that_are_not_finite_are_an_error(recognizer, utterances):
+    broken = copy.deepcopy(recognizer)
+    with torch.no_grad():
+        broken.output[1].weight.fill_(torch.nan)
+    with pytest.raises(EvaluationError, match="not finite"):
+        recognize_attention(broken, *utterances)

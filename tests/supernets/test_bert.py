@@ -103,6 +103,21 @@ def test_encoded_costs_in_a_part_of_the_space(net):
 
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 2**32 - 1))
+def test_encoded_costs_where_sizes_follow_from_the_depth():
+    config = replace(TINY_BERT, per_layer=False)
+    net = build("net", config, seed=0)
+    space = CoupledSpace(
+        "coupled", net.space, [Coupling("intermediate_size", "num_layers", (0,), ((1, 64), (2, 128), (3, 256)))]
+    )
+    rows = np.array(list(space.enumerate()))
+    for cost in ("macs", "params"):
+        expected = [getattr(net, cost)(architecture) for architecture in space.decode(rows)]
+        assert net.encoded_cost(cost, space, rows).tolist() == expected
+
+
+PUBLISHED_SIZES_BELOW = None
+
+
 def test_costs_at_published_sizes(seed):
     """Sizes that the closed form gives are those of the shapes, without building 100M parameters each time."""
     for config in (BERT_BASE_SST2, BERT_BASE_DENAS):

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from nas_compress.data.vocabulary import BOS, EOS, PAD
-from nas_compress.errors import ConfigError
+from nas_compress.errors import ConfigError, EvaluationError
 from nas_compress.supernets.decoding import BeamSettings, FixedLengthDecoding, beam_search, greedy
 from nas_compress.supernets.hat import build
 from nas_compress.supernets.hat_config import HATConfig
@@ -254,3 +254,16 @@ def test_fixed_length_decoding_runs_all_steps_and_exports(nets, tmp_path):
 def test_wrong_settings(change, message):
     with pytest.raises(ConfigError, match=message):
         BeamSettings(**change)
+
+
+@pytest.mark.parametrize("beams", [1, 3])
+def test_logits_that_are_not_finite_are_an_error(nets, beams):
+    broken = copy.deepcopy(nets[1][0])
+    with torch.no_grad():
+        broken.decoder[0].feed_forward.up.weight.fill_(torch.nan)
+    source = sources()
+    with pytest.raises(EvaluationError, match="not finite"):
+        if beams == 1:
+            greedy(broken, source, limit(source))
+        else:
+            beam_search(broken, source, limit(source), BeamSettings(beams))
