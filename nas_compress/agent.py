@@ -372,7 +372,9 @@ class NAS:
         searched = self._searched
         context: dict[str, Any] = {"supernet": searched.name, "checkpoint": searched.fingerprint()}
         if self._calibrates:
-            context["calibration_images"] = self._section.calibration_images
+            from nas_compress.objectives.calibration import calibration_conditions
+
+            context |= calibration_conditions(cast("ImageSupernet", self.supernet), self._section.calibration_images)
         return context
 
 

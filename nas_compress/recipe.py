@@ -346,8 +346,7 @@ class Recipe(Settings):
         if problems := list(checks.network_problems(self.supernet, ())):
             yield from problems
             return
-        nas = self.step("nas")
-        yield from checks.supernet_problems(self.supernet, nas.measured if isinstance(nas, NasStep) else [], ())
+        yield from checks.supernet_problems(self.supernet, [], ())
         yield from checks.dataset_problems(self, ())
         yield from checks.results_path_problems(self.folder / "report.json", ("output",))
         if self.step("train_supernet") is not None:
@@ -358,6 +357,8 @@ class Recipe(Settings):
 
     def _step_problems(self, options: StepOptions, here: Location) -> Iterator[Problem]:
         if isinstance(options, NasStep):
+            metrics = checks.supernet_problems(self.supernet, options.measured, here, options.limited)
+            yield from (problem for problem in metrics if problem.location[-1] != "supernet")
             yield from search_checks.option_problems(options, options.approach, here)
             yield from search_checks.strategy_problems(options, options.approach, options.search_algorithm, here, here)
             yield from search_checks.search_problems(options, options.approach, here)

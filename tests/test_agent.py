@@ -9,7 +9,7 @@ import torch
 from nas_compress import NAS, NASConfig
 from nas_compress.data import load_data
 from nas_compress.errors import ArchiveError, CheckpointError, ConfigError, DataError, InfeasibleError
-from nas_compress.objectives import Measurement, Objective, objectives
+from nas_compress.objectives import Measurement, Objective, calibration, objectives
 from nas_compress.result import SearchResult
 from nas_compress.search import SearchProblem, SearchStrategy
 from nas_compress.search.random import RandomSearch
@@ -179,6 +179,15 @@ def test_only_what_depends_on_weights_is_measured_again(config, tmp_path):
     assert [t.values["latency"] for t in after] == [t.values["latency"] for t in before]
     assert after.provenance["contexts"]["latency"]["supernet"]["name"] == "digits_mbv3"
     assert after.provenance["contexts"]["acc"]["calibration_images"] == 100
+
+
+@pytest.mark.parametrize("has_bf16", [False, True])
+def test_calibration_in_bf16_is_a_condition_of_accuracy(config, monkeypatch, has_bf16):
+    monkeypatch.setattr(calibration, "has_bf16_dot_product", lambda: has_bf16)
+    monkeypatch.setattr(calibration, "MUCH_TO_COMPUTE", 1e6)
+    config.dynas.population, config.dynas.num_evals = 3, 3
+    context = NAS(config).search().provenance["contexts"]["acc"]
+    assert context.get("calibration_precision") == ("bf16 above 1e+06 multiply-accumulates" if has_bf16 else None)
 
 
 @pytest.mark.parametrize(

@@ -180,7 +180,8 @@ def test_assignment_to_a_training_step_is_validated():
             [TRAIN, {"nas": {"approach": "full", "training_samples": 250}}],
             "steps[1].nas.training_samples: 250 leaves nothing of num_evals (250)",
         ),
-        ([TRAIN, {"nas": {"metrics": ["bleu"]}}], "steps[1].nas.metrics[0]: unknown objective 'bleu'"),
+        ([TRAIN, {"nas": {"metrics": ["bleu"]}}], "steps[1].nas.metrics: 'bleu' is not a metric of supernet"),
+        ([TRAIN, {"nas": {"metrics": ["bleus"]}}], "steps[1].nas.metrics[0]: unknown objective 'bleus'"),
         (
             [TRAIN, SEARCH, {"select": {"maximize": "macs"}}],
             "steps[2].select.maximize: 'macs' is an objective to minimize",

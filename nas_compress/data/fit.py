@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, cast
 
 from nas_compress.data.base import ImageData, check_fit
 from nas_compress.data.qa import QuestionSplit
@@ -40,7 +40,7 @@ def check_network(data: Data, net: Supernet) -> None:
     config = getattr(net, "config", None)
     if isinstance(data, ImageData) and isinstance(net, ImageSupernet):
         check_fit(data, net.in_channels, net.num_classes)
-    elif isinstance(data, TextData) and isinstance(config, BertConfig):
+    elif isinstance(data, TextData) and isinstance(config, BertConfig) and _same_task(data, config):
         check_text_fit(cast(TextData[TextSplit], data), config.vocabulary, config.positions, config.num_classes)
     elif isinstance(data, TranslationData) and isinstance(config, HATConfig):
         check_translation_fit(data, config.source_vocabulary, config.target_vocabulary)
@@ -48,3 +48,7 @@ def check_network(data: Data, net: Supernet) -> None:
         check_fit_speech(data, config.mels, config.vocabulary)
     elif isinstance(config, BertConfig | HATConfig | AsrConfig) or isinstance(net, ImageSupernet):
         raise DataError(f"data {data.name!r} is not for a network like {net.name!r}: their tasks differ")
+
+
+def _same_task(data: TextData[Any], config: BertConfig) -> bool:
+    return isinstance(data.train, QuestionSplit) == (config.task == "answering")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -92,3 +93,16 @@ def calibrated_subnet(supernet: ImageSupernet, architecture: Architecture, data:
 def calibrates_in_bf16(supernet: ImageSupernet, architecture: Architecture, images: int) -> bool:
     """Return whether `calibrated_subnet` computes in bf16."""
     return supernet.macs(architecture) * images > MUCH_TO_COMPUTE and has_bf16_dot_product()
+
+
+def calibration_conditions(supernet: ImageSupernet, images: int) -> dict[str, Any]:
+    """Return what `calibrated_subnet` depends on besides weights and data, as plain data.
+
+    Args:
+        supernet: Where the sub-networks come from.
+        images: How many images, at most.
+    """
+    conditions: dict[str, Any] = {"calibration_images": images}
+    if calibrates_in_bf16(supernet, supernet.space.largest(), images):
+        conditions["calibration_precision"] = f"bf16 above {MUCH_TO_COMPUTE:g} multiply-accumulates"
+    return conditions

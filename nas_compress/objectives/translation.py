@@ -79,7 +79,7 @@ def translate(
 
     Raises:
         DataError: The network has other numbers of tokens than the data.
-        EvaluationError: A sentence is longer than the network has positions.
+        EvaluationError: A sentence is longer than the network has positions, or its logits are not finite.
     """
     check_fit(data, net.table(0).num_embeddings, net.table(2).num_embeddings)
     settings = settings or BeamSettings()

@@ -16,9 +16,6 @@ from nas_compress.supernets.entry import network
 BLANK, BEGIN, END = 0, 1, 2
 """Indices of the tokens that stand for no text: CTC's blank (also padding), the begin and the end of a sentence."""
 
-SUBSAMPLING = 4
-"""Frames of features per frame of the encoder: two convolutions of stride 2."""
-
 
 @dataclass(frozen=True)
 class AsrConfig:

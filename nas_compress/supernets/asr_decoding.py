@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from nas_compress.errors import ConfigError
+from nas_compress.errors import ConfigError, EvaluationError
 from nas_compress.supernets.asr import SpeechRecognizer, encoded_lengths
 from nas_compress.supernets.asr_config import BEGIN, BLANK, END
 
@@ -69,6 +69,7 @@ def recognize_attention(
 
     Raises:
         ConfigError: `beam` or `ctc_weight` is out of range.
+        EvaluationError: The decoder gives logits that are not finite.
     """
     if beam < 1:
         raise ConfigError(f"beam = {beam}; wants at least 1")
@@ -92,6 +93,8 @@ def _search(recognizer: SpeechRecognizer, memory: Tensor, beam: int, most: int) 
     finished: list[tuple[list[int], float]] = []
     for step in range(most + 1):
         logits = recognizer.decode(tokens, memory.expand(len(tokens), -1, -1))[:, -1]
+        if not torch.isfinite(logits).all():
+            raise EvaluationError("the network gives logits that are not finite")
         following = logits.log_softmax(1)
         following[:, [BLANK, BEGIN]] = -torch.inf
         if step == most:

@@ -36,7 +36,8 @@ def positions(length: int, width: int, most: int, like: Tensor) -> Tensor:
     """Return sinusoidal positions, shape (length, width), of the type and on the device of `like`.
 
     Vaswani et al., 2017, section 3.5, with sines and cosines in turn. Narrow layers have the leading features of the
-    widest ones' positions, so that a shared feature means the same to all of them.
+    widest ones' positions, so that a shared feature means the same to all of them. They are computed in fp32 at least:
+    in bf16, the angles of later positions would be off by up to a radian.
 
     Args:
         length: Number of positions.
@@ -44,9 +45,10 @@ def positions(length: int, width: int, most: int, like: Tensor) -> Tensor:
         most: Features of the widest layers.
         like: A tensor.
     """
-    rates = torch.exp(torch.arange(0, width, 2, dtype=like.dtype, device=like.device) * (-math.log(1e4) / most))
-    angles = torch.arange(length, dtype=like.dtype, device=like.device)[:, None] * rates
-    return torch.stack((angles.sin(), angles.cos()), 2).flatten(1)[:, :width]
+    dtype = torch.promote_types(like.dtype, torch.float32)
+    rates = torch.exp(torch.arange(0, width, 2, dtype=dtype, device=like.device) * (-math.log(1e4) / most))
+    angles = torch.arange(length, dtype=dtype, device=like.device)[:, None] * rates
+    return torch.stack((angles.sin(), angles.cos()), 2).flatten(1)[:, :width].to(like.dtype)
 
 
 def within(lengths: Tensor, frames: int) -> Tensor:

@@ -6,11 +6,11 @@ spaces of INC and DyNAS-T, and of DE-NAS.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from itertools import chain
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -32,6 +32,8 @@ from nas_compress.supernets.bert_layers import (
     attention_bias,
 )
 from nas_compress.supernets.bert_published import HEADS, encoder_alone, published_key
+from nas_compress.supernets.cut import part
+from nas_compress.supernets.randomness import normal, seeded
 from nas_compress.weights import load_into, read_state
 
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
@@ -60,10 +62,6 @@ class Bert(nn.Module):
         return cast(Tensor, self.head(x))
 
 
-class _Extractable(Protocol):
-    def extract(self) -> nn.Module: ...
-
-
 class BertSupernet(Supernet):
     """The super-network over layers, heads, feed-forward features and, where it has a choice, the hidden size.
 
@@ -86,9 +84,7 @@ class BertSupernet(Supernet):
         self.config = config
         self.num_classes = config.num_classes
         self.space = config.space(name)
-        with torch.random.fork_rng(devices=[], enabled=seed is not None):
-            if seed is not None:
-                torch.manual_seed(seed)
+        with seeded(seed):
             self._build()
 
     def _build(self) -> None:
@@ -164,7 +160,7 @@ class BertSupernet(Supernet):
         tables = f"vocabulary={c.vocabulary} positions={c.positions} segments={c.segments}"
 
         def features(batch: int) -> Tensor:
-            return torch.randn(batch, c.length, hidden, generator=torch.Generator().manual_seed(0))
+            return normal(batch, c.length, hidden)
 
         def features_and_bias(batch: int) -> tuple[Tensor, Tensor]:
             return features(batch), attention_bias(self.example_input(batch)[1], torch.float32)
@@ -173,20 +169,13 @@ class BertSupernet(Supernet):
             input_ids, _, token_type_ids = self.example_input(batch)
             return input_ids, token_type_ids
 
-        yield Block(f"bert_embeddings {tables} {ends}", self._part(architecture, self.embeddings), tokens)
+        yield Block(f"bert_embeddings {tables} {ends}", part(self, architecture, self.embeddings), tokens)
         for layer, (_, heads, intermediate) in zip(self._active_layers(architecture), sizes, strict=True):
             key = f"bert_attention heads={heads} head_size={c.head_size} {ends}"
-            yield Block(key, self._part(architecture, layer.attention), features_and_bias)
+            yield Block(key, part(self, architecture, layer.attention), features_and_bias)
             key = f"bert_feed_forward features={intermediate} act={c.activation} {ends}"
-            yield Block(key, self._part(architecture, layer.feed_forward), features)
-        yield Block(f"bert_{c.task} classes={c.num_classes} {ends}", self._part(architecture, self.head), features)
-
-    def _part(self, architecture: Architecture, part: _Extractable) -> Callable[[], nn.Module]:
-        def build() -> nn.Module:
-            with self.activate(architecture):
-                return part.extract().cpu().eval()
-
-        return build
+            yield Block(key, part(self, architecture, layer.feed_forward), features)
+        yield Block(f"bert_{c.task} classes={c.num_classes} {ends}", part(self, architecture, self.head), features)
 
     # -- importance ----------------------------------------------------------------------------------------
 
@@ -265,16 +254,8 @@ class BertSupernet(Supernet):
 
     # -- cost ----------------------------------------------------------------------------------------------
 
-    def macs(self, architecture: Architecture) -> int:
-        """Return the MACs of one sequence of `config.length` tokens; see the base class."""
-        return int(self.encoded_cost("macs", self.space, self.space.encode([architecture]))[0])
-
-    def params(self, architecture: Architecture) -> int:
-        """Return the parameters of the extracted sub-network; see the base class."""
-        return int(self.encoded_cost("params", self.space, self.space.encode([architecture]))[0])
-
     def encoded_cost(self, cost: Cost, space: SearchSpace, encoded: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Return the costs of many architectures at once; see the base class."""
+        """Return the costs of many architectures, for sequences of `config.length` tokens; see the base class."""
         count = bert_cost.macs if cost == "macs" else bert_cost.params
         return count(self.config, BertSizes.of(self.config, space, encoded)).astype(np.float64)
 

@@ -38,16 +38,11 @@ class BertSizes:
             space: Its space, or a part of that.
             encoded: Canonical choice indices, shape (n, genes).
         """
-        values = space.choice_values[np.arange(encoded.shape[1]), encoded].astype(np.int64) * space.active(encoded)
-        genes = np.repeat([d.name for d in space.dimensions], [d.slots for d in space.dimensions])
-
-        def total(name: str) -> IntVector:
-            return np.asarray(values[:, genes == name].sum(axis=1))
-
-        layers = total("num_layers")
+        totals = {name: values.sum(axis=1).astype(np.int64) for name, values in space.values(encoded).items()}
+        layers = totals["num_layers"]
         repeats = 1 if config.per_layer else layers
-        hidden = total("hidden_size") if "hidden_size" in genes else np.full(len(encoded), config.hidden[0])
-        return cls(layers, total("num_attention_heads") * repeats, total("intermediate_size") * repeats, hidden)
+        hidden = totals.get("hidden_size", np.full(len(encoded), config.hidden[0]))
+        return cls(layers, totals["num_attention_heads"] * repeats, totals["intermediate_size"] * repeats, hidden)
 
 
 def macs(config: BertConfig, sizes: BertSizes) -> IntVector:

@@ -22,6 +22,7 @@ from nas_compress.supernets.conv_chain_config import ConvChainConfig
 from nas_compress.supernets.conv_chain_cost import chain_cost
 from nas_compress.supernets.cut import fresh, images
 from nas_compress.supernets.randomness import seeded
+from nas_compress.weights import hash_tensors
 
 
 def _conv_norm(in_channels: int, out_channels: int, kernel: int, stride: int = 1) -> list[nn.Module]:
@@ -147,8 +148,12 @@ class ConvChainSupernet(ImageSupernet):
         return macs if cost == "macs" else params
 
     def describe(self) -> dict[str, Any]:
-        """Return the configuration, with the seed of the weights, as plain data."""
-        return {"family": "conv_chain", "name": self.name, "weights_seed": self._seed, **asdict(self.config)}
+        """Return the configuration as plain data."""
+        return {"family": "conv_chain", "name": self.name, **asdict(self.config)}
+
+    def fingerprint(self) -> str:
+        """Return a hash of configuration and seed, which all weights follow from; see the base class."""
+        return hash_tensors({}, f"{self._seed} {super().fingerprint()}")
 
 
 def _unit_block(unit: ChainUnit, size: int) -> Block:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from nas_compress.data.vocabulary import BOS, EOS, PAD
-from nas_compress.errors import ConfigError
+from nas_compress.errors import ConfigError, EvaluationError
 
 
 class State(Protocol):
@@ -79,6 +79,9 @@ def greedy(net: EncoderDecoder[S], source: Tensor, limits: Tensor) -> list[list[
         net: The network.
         source: What it encodes, the batch first.
         limits: The most tokens of each sentence, EOS not counted, shape (N,), on the device of `source`.
+
+    Raises:
+        EvaluationError: The network gives logits that are not finite.
     """
     state = net.begin(source)
     going = torch.arange(len(source), device=source.device)
@@ -111,6 +114,9 @@ def beam_search(
         source: What it encodes, the batch first.
         limits: The most tokens of each sentence, EOS not counted, shape (N,), on the device of `source`.
         settings: `BeamSettings()` by default.
+
+    Raises:
+        EvaluationError: The network gives logits that are not finite.
     """
     return _Beams(net, source, limits, settings or BeamSettings()).search()
 
@@ -202,6 +208,8 @@ class _Beams(Generic[S]):
 
 def _without_specials(logits: Tensor) -> Tensor:
     """Return logits under which padding and beginnings of sentences are never chosen."""
+    if not torch.isfinite(logits).all():
+        raise EvaluationError("the network gives logits that are not finite")
     logits = logits.clone()
     logits[..., [BOS, PAD]] = -torch.inf
     return logits

@@ -16,6 +16,7 @@ from nas_compress.data.speech import SpeechBatch, SpeechData, check_fit_speech
 from nas_compress.errors import ConfigError, TrainingError
 from nas_compress.supernets.asr import AsrSupernet, SpeechRecognizer, encoded_lengths
 from nas_compress.supernets.asr_config import BLANK
+from nas_compress.supernets.randomness import seeded
 from nas_compress.training.optimizer import parameter_groups
 from nas_compress.training.samplers import SandwichSampler
 from nas_compress.training.schedule import learning_rate
@@ -123,8 +124,7 @@ def train_speech(
     if isinstance(net, AsrSupernet):
         check_fit_speech(data, net.config.mels, net.config.vocabulary)
     losses: list[float] = []
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
+    with seeded(config.seed):
         net.train()
         for loss in _epochs(net, data, config):
             losses.append(loss)

@@ -2,14 +2,18 @@
 
 import gzip
 import json
+from dataclasses import replace
 
 import pytest
 import torch
 
+from nas_compress.data.fit import check_network
 from nas_compress.data.text import batches, check_text_fit, load_sentences
 from nas_compress.data.text_files import Sentence, read_sentences, text_parts
 from nas_compress.data.tokenizer import Tokenizer
 from nas_compress.errors import DataError, MissingExtraError
+from nas_compress.supernets import supernets
+from nas_compress.supernets.bert import BertSupernet
 
 GOOD, BAD = "the film was good", "a badly long film"
 
@@ -192,6 +196,15 @@ def test_data_and_network_must_fit(tokenizer, tmp_path):
     ):
         with pytest.raises(DataError, match=message):
             check_text_fit(data, *sizes)
+
+
+def test_sentences_of_two_classes_are_not_for_a_network_that_answers(tokenizer, tmp_path):
+    data = load_sentences(write(tmp_path, train=60, test=30), tokenizer, length=16)
+    net = supernets.get("tiny_bert")(seed=0)
+    check_network(data, net)
+    answering = BertSupernet("answering", replace(net.config, task="answering"))
+    with pytest.raises(DataError, match="their tasks differ"):
+        check_network(data, answering)
 
 
 def test_published_sets(shared_data, tokenizer):

@@ -3,6 +3,7 @@
 import copy
 import csv
 import gzip
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from torch.nn import functional as F
 from nas_compress.backends.onnx import to_onnx
 from nas_compress.errors import ArchitectureError, ConfigError
 from nas_compress.objectives.cost import count_macs
-from nas_compress.space import Architecture
+from nas_compress.space import Architecture, CoupledSpace, Coupling
 from nas_compress.space.catalog import bert_base_sst2
 from nas_compress.supernets import supernets
 from nas_compress.supernets.bert import BertSupernet, build
@@ -101,8 +102,6 @@ def test_encoded_costs_in_a_part_of_the_space(net):
         assert net.encoded_cost(cost, part, part.encode(architectures)).tolist() == [count(a) for a in architectures]
 
 
-@settings(max_examples=25, deadline=None)
-@given(st.integers(0, 2**32 - 1))
 def test_encoded_costs_where_sizes_follow_from_the_depth():
     config = replace(TINY_BERT, per_layer=False)
     net = build("net", config, seed=0)
@@ -115,9 +114,8 @@ def test_encoded_costs_where_sizes_follow_from_the_depth():
         assert net.encoded_cost(cost, space, rows).tolist() == expected
 
 
-PUBLISHED_SIZES_BELOW = None
-
-
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 2**32 - 1))
 def test_costs_at_published_sizes(seed):
     """Sizes that the closed form gives are those of the shapes, without building 100M parameters each time."""
     for config in (BERT_BASE_SST2, BERT_BASE_DENAS):

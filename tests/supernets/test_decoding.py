@@ -258,7 +258,7 @@ def test_wrong_settings(change, message):
 
 @pytest.mark.parametrize("beams", [1, 3])
 def test_logits_that_are_not_finite_are_an_error(nets, beams):
-    broken = copy.deepcopy(nets[1][0])
+    broken = copy.deepcopy(nets[0])
     with torch.no_grad():
         broken.decoder[0].feed_forward.up.weight.fill_(torch.nan)
     source = sources()
