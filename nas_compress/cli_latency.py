@@ -37,6 +37,9 @@ def build_lut(
     ] = None,
     sweeps: Annotated[int | None, typer.Option(min=1, help="How often each is measured; 4 by default.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the sub-networks and of the order.")] = 0,
+    classes: Annotated[
+        int | None, typer.Option(min=1, help="Outputs of the network, if the data has a number of its own.")
+    ] = None,
 ) -> None:
     """Measure a latency table of a super-network on this machine, for searches that predict latency.
 
@@ -53,7 +56,7 @@ def build_lut(
     meter = LatencyMeter(
         backend, batch_size=batch, threads=threads, precision=cast(Precision, precision), isolated=isolated
     )
-    net = load_supernet(supernet, trained=False, seed=0)
+    net = load_supernet(supernet, trained=False, num_classes=classes, seed=0)
     space = net.space.restrict(allowed) if allowed else net.space
     with console.table_progress() as progress:
         table = build_table(

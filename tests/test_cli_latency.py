@@ -8,9 +8,12 @@ from typer.testing import CliRunner
 from nas_compress.agent import NAS
 from nas_compress.cli import app
 from nas_compress.config import NASConfig
+from nas_compress.errors import ConfigError
 from nas_compress.latency import build
+from nas_compress.latency.predictor import load_predictor
 from nas_compress.objectives.latency import Latency
 from nas_compress.objectives.timing import TimingSettings
+from nas_compress.supernets import load_supernet
 
 SMALL = ["--restrict", "ks=3", "--restrict", "e=2,4", "--restrict", "r=8", "--sweeps", "1", "--subnets", "10"]
 
@@ -40,6 +43,14 @@ def test_whole_sub_networks_alone(tmp_path):
     done = build_lut(tmp_path / "learned.jsonl", "--learned", "12", "--sweeps", "1", "--restrict", "r=8")
     assert done.exit_code == 0, done.output
     assert "0 blocks, 12 whole sub-networks" in done.output and "sum of blocks" not in done.output
+
+
+def test_the_data_may_have_another_number_of_classes(tmp_path):
+    path = tmp_path / "lut.jsonl"
+    assert build_lut(path, *SMALL, "--classes", "7").exit_code == 0
+    load_predictor(path, load_supernet("digits_mbv3", trained=False, num_classes=7))
+    with pytest.raises(ConfigError, match="num_classes: 7 there, 10 now"):
+        load_predictor(path, load_supernet("digits_mbv3", trained=False))
 
 
 @pytest.mark.parametrize(

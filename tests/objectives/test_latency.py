@@ -12,6 +12,7 @@ from nas_compress.backends import Backend, Session
 from nas_compress.backends.torch import TorchBackend
 from nas_compress.config import NASConfig
 from nas_compress.errors import ConfigError, EvaluationError, UnknownNameError
+from nas_compress.latency.meter import LatencyMeter
 from nas_compress.objectives.latency import Latency
 from nas_compress.objectives.timing import TimingSettings
 from nas_compress.space import Architecture
@@ -145,3 +146,15 @@ def test_a_network_that_cannot_be_exported_is_a_failed_trial():
 
     with pytest.raises(EvaluationError, match="ONNX"):
         Latency(Net(), settings=QUICK).measure(Unexportable(), ARCHITECTURE)
+
+
+class Fails(nn.Module):
+    """A network that raises when it is run."""
+
+    def forward(self, x):
+        raise RuntimeError("sizes do not match")
+
+
+def test_a_network_that_cannot_run_is_an_evaluation_that_failed():
+    with pytest.raises(EvaluationError, match="torch cannot run this network: sizes do not match"):
+        LatencyMeter("torch").measure(Fails(), torch.zeros(1, 3))
