@@ -10,15 +10,25 @@ import numpy as np
 from nas_compress.errors import ConfigError
 from nas_compress.latency.predictor import LatencyPredictor, PredictionErrors
 from nas_compress.latency.table import LatencyTable
+from nas_compress.predictors import predictors
 from nas_compress.predictors.base import FloatMatrix, FloatVector, deal_folds, out_of_fold
 from nas_compress.space import Architecture
 
 if TYPE_CHECKING:
+    from nas_compress.predictors.features import Features
     from nas_compress.supernets.base import Supernet
 
 FEWEST_SUBNETS = 10
 FOLDS = 10
 PREDICTOR = "gp"
+
+
+def latency_features(supernet: Supernet) -> Features:
+    """Return what a latency is learned from: genes, MACs and parameters."""
+    from nas_compress.objectives.cost import Macs, Params
+    from nas_compress.predictors.features import Features
+
+    return Features(supernet.space, [Macs(supernet), Params(supernet)])
 
 
 class LearnedLatency(LatencyPredictor):
@@ -33,15 +43,11 @@ class LearnedLatency(LatencyPredictor):
     source = "measured sub-networks"
 
     def __init__(self, supernet: Supernet, table: LatencyTable, predictor: str = PREDICTOR) -> None:
-        from nas_compress.objectives.cost import Macs, Params
-        from nas_compress.predictors import predictors
-        from nas_compress.predictors.features import Features
-
         super().__init__(supernet, table)
         if len(table.subnets) < FEWEST_SUBNETS:
             count = len(table.subnets)
             raise ConfigError(f"the latency table holds {count} sub-networks; wants {FEWEST_SUBNETS} to learn from")
-        self._features = Features(supernet.space, [Macs(supernet), Params(supernet)])
+        self._features = latency_features(supernet)
         make = predictors.get(predictor)
         x, y = self._rows(list(table.subnets)), np.array(list(table.subnets.values()))
         left_out, _ = out_of_fold(make, x, y, deal_folds(len(y), FOLDS, np.random.default_rng(0)))

@@ -1,5 +1,7 @@
 """Latency predicted from a table: right where it can be, with an error that is honest, and refused where it cannot."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from latency_chain import Chain, Meter
@@ -95,3 +97,19 @@ def test_errors_are_those_of_the_predictions():
     assert errors.mape == pytest.approx(10) and errors.kendall_tau == 1
     assert errors.std == pytest.approx(np.std([0.1, -0.1, 0.1], ddof=1))
     assert "Kendall tau 1.000, mean error 10 %" in str(errors)
+
+
+def test_what_blocks_cost_together_is_learned_from_whole_sub_networks(tmp_path, chain, meter, unseen):
+    """Deep second stages take longer than their parts: the straight line cannot know, the correction can."""
+
+    def together(architecture):
+        return 1 + 0.15 * (architecture["d"][1] - 1)
+
+    table = build_table(tmp_path / "lut.jsonl", chain, chain.space, meter, subnets=60, sweeps=1)
+    table = replace(table, subnets={a: ms * together(a) for a, ms in table.subnets.items()})
+    true = wanted(unseen) * np.array([together(a) for a in unseen])
+    predictor = LookupTable(chain, table)
+    line = PredictionErrors.of(predictor.slope * predictor.sums(unseen) + predictor.offset_ms, true)
+    corrected = PredictionErrors.of(predictor.predict(unseen), true)
+    assert corrected.mape < line.mape / 3
+    assert predictor.errors.mape < line.mape
