@@ -250,9 +250,16 @@ def weights_problems(section: Any, here: Location, *, needed: bool = True) -> It
     location = (*here, "supernet_ckpt_path")
     if section.supernet_ckpt_path is not None:
         yield from checkpoint_problems(section.supernet_ckpt_path, location)
-    elif needed and section.supernet in supernets and supernets.entry(section.supernet).info.get("weights") is None:
-        reason = f"is not set, and {section.supernet!r} comes without weights"
-        yield Problem(location, f"{reason}; train it with: nas-compress train-supernet RECIPE")
+    elif needed and section.supernet in supernets:
+        info = supernets.entry(section.supernet).info
+        if info.get("weights") is None and info["metrics"]:  # without metrics of quality, there is nothing to train
+            recipe = info.get("task", "images") == "images"
+            how = (
+                "with: nas-compress train-supernet RECIPE"
+                if recipe
+                else "from Python (docs/supernets.md), name the file"
+            )
+            yield Problem(location, f"is not set, and {section.supernet!r} comes without weights; train it {how}")
 
 
 def replay_problems(section: Any, here: Location) -> Iterator[Problem]:

@@ -16,7 +16,7 @@ from nas_compress import console
 from nas_compress.cli_latency import build_lut
 from nas_compress.config import NASConfig
 from nas_compress.documents import template_path
-from nas_compress.errors import ConfigError, NASError
+from nas_compress.errors import ArchitectureError, ConfigError, NASError
 from nas_compress.listing import Topic, names
 from nas_compress.recipe import Recipe
 
@@ -169,7 +169,10 @@ def measure(
 
     agent = NAS(NASConfig.from_yaml(config))
     ends = {"largest": agent.space.largest, "smallest": agent.space.smallest}
-    point = ends[architecture]() if architecture in ends else Architecture.parse(architecture)
+    try:
+        point = ends[architecture]() if architecture in ends else Architecture.parse(architecture)
+    except ArchitectureError as error:
+        raise ArchitectureError(f"ARCHITECTURE: {error}, or largest, or smallest") from None
     point = agent.space.canonicalize(point)
     subnet: Any = agent.build(point)
     console.show_measurements([(each, each.measure(subnet, point)) for each in agent.metrics()])

@@ -57,7 +57,7 @@ def _registered(names: Sequence[str] | None, path: object) -> list[ObjectiveInfo
         if name not in objectives:
             raise ConfigError(f"{path}: the metric {name!r} is not registered here; register it, or give objectives")
     infos = [(name, objectives.entry(name).info) for name in names]
-    return [ObjectiveInfo(name, i["direction"], i["unit"], i["column"]) for name, i in infos]
+    return [ObjectiveInfo(name, i["direction"], i["unit"], i["column"], i.get("best")) for name, i in infos]
 
 
 def _constraints(limits: Mapping[str, Any], metrics: Sequence[ObjectiveInfo]) -> list[Constraint]:

@@ -33,19 +33,21 @@ class ObjectiveInfo:
         direction: `"maximize"` or `"minimize"`.
         unit: Its unit, empty for counts.
         column: The header of its column in results tables.
+        best: The best value there can be, where the unit does not tell.
     """
 
     name: str
     direction: Direction
     unit: str = ""
     column: str = ""
+    best: float | None = None
 
     @classmethod
     def of(cls, objective: Objective | ObjectiveInfo) -> ObjectiveInfo:
         """Return the description of an objective."""
         if isinstance(objective, ObjectiveInfo):
             return objective
-        return cls(objective.name, objective.direction, objective.unit, objective.column)
+        return cls(objective.name, objective.direction, objective.unit, objective.column, objective.best)
 
     @property
     def label(self) -> str:
@@ -186,7 +188,7 @@ class SearchResult:
 
         Args:
             reference: A value per objective in natural units; by default the search's (see the class).
-            ideal: Likewise; by default 0 for what is minimised, 100 for percentages, and else as far above the
+            ideal: Likewise; by default 0 for what is minimised, 100 for percentages and BLEU, and else as far above the
                 reference point as that is above 0.
 
         Raises:

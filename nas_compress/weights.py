@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import pickle
+import re
+import warnings
 from argparse import Namespace
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -65,12 +68,23 @@ _KNOWN_OBJECTS: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
 
 def _load_torch(path: Path) -> Any:
     try:
-        with torch.serialization.safe_globals(_KNOWN_OBJECTS):
+        with torch.serialization.safe_globals(_KNOWN_OBJECTS), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about plain pickles, which are refused
             return torch.load(path, map_location="cpu", weights_only=True)
     # Any byte of a damaged file may be taken for a command of torch's unpickler, so that errors of nearly every kind
     # come out of it (IndexError, struct.error, AssertionError, TypeError, ...); all of them are the file's fault.
     except Exception as error:
-        raise CheckpointError(f"cannot read {path} (damaged, or not plain tensors): {first_line(error)}") from error
+        raise CheckpointError(f"cannot read {path} (damaged, or not plain tensors): {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    """Return what is wrong with a torch file; torch itself advises to run the code in it."""
+    if not isinstance(error, pickle.UnpicklingError):
+        return first_line(error)
+    found = re.search(r"GLOBAL (\S+)", str(error))
+    if found is None:
+        return "it is not a file of torch.save"
+    return f"it holds objects of {found[1]}, whose code is not run; save the state dictionary alone"
 
 
 def write_state(path: str | Path, state: Mapping[str, Tensor], metadata: Mapping[str, Any] | None = None) -> None:

@@ -55,7 +55,7 @@ def changed(**changes):
         ({"metrics": None}, "nas.search.metrics: is not set; wants the names of what eval_func returns"),
         ({"metrics": ["acc", "acc"]}, "nas.search.metrics[1]: 'acc' is given twice"),
         ({"metrics": ["error"], "higher_is_better": [False]}, "nas.search.metrics[0]: 'error' cannot be a metric"),
-        ({"metrics": ["acc", "wer"]}, "nas.search.higher_is_better: is not set, and wer may be either"),
+        ({"metrics": ["acc", "energy"]}, "nas.search.higher_is_better: is not set, and energy may be either"),
         ({"metrics": ["acc", "ms"], "higher_is_better": [True]}, "nas.search.higher_is_better: has 1 values for 2"),
         ({"search_algorithm": "nsga2"}, "nas.search.search_algorithm: 'nsga2' does not go with approach basic"),
         ({"basic": {"constraints": {"ms": "< 2"}}}, "nas.basic.constraints.ms: is not among metrics: acc"),

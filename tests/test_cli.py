@@ -87,7 +87,7 @@ def test_measure_prints_every_metric(run, tmp_path):
     code, _, err = run("measure", "a.yaml", "{'ks': [3]}")
     assert code == 2 and "error: " in err
     code, _, err = run("measure", "a.yaml", "biggest")
-    assert code == 2 and "'biggest'" in err
+    assert code == 2 and "ARCHITECTURE: not an architecture: 'biggest'" in err and "or largest, or smallest" in err
 
 
 def test_a_recipe_without_training_cannot_train(run, tmp_path):

@@ -85,8 +85,8 @@ SEARCHES = {
         "unknown supernet 'digits_mbv2' (did you mean 'digits_mbv3'",
     ),
     "unknown metric": (
-        config(METRICS, "metrics: [macs, bleu]"),
-        "nas.dynas.metrics[1]: unknown objective 'bleu'; known: acc",
+        config(METRICS, "metrics: [macs, energy]"),
+        "nas.dynas.metrics[1]: unknown objective 'energy'; known: acc",
     ),
     "population larger than num_evals": (config("num_evals: 20", "num_evals: 9"), "10 is larger than num_evals (9)"),
     "no weights": (
@@ -102,8 +102,8 @@ SEARCHES = {
         "unknown data source 'digit' (did you mean",
     ),
     "unknown backend": (
-        config(METRICS, "metrics: [macs, lat]\n    latency: {backend: openvino}"),
-        "nas.dynas.latency.backend: unknown backend 'openvino'; known: ipex, onnxruntime, torch",
+        config(METRICS, "metrics: [macs, lat]\n    latency: {backend: tensorrt}"),
+        "nas.dynas.latency.backend: unknown backend 'tensorrt'; known: ipex, onnxruntime, openvino",
     ),
     "missing extra": (
         config(METRICS, "metrics: [latency]\n    latency: {backend: ipex}"),

@@ -13,6 +13,7 @@ from nas_compress.errors import ConfigError
 from nas_compress.objectives import objectives
 from nas_compress.objectives.config import LatencyConfig
 from nas_compress.objectives.timing import TimingSettings
+from nas_compress.supernets import supernets
 
 INC_YAML = """
 model:
@@ -204,7 +205,7 @@ def test_a_checkable_config_passes():
             {"supernet": "digits_mbv2"},
             "nas.dynas.supernet: unknown supernet 'digits_mbv2' (did you mean 'digits_mbv3'?)",
         ),
-        ({"metrics": ["macs", "bleu"]}, "nas.dynas.metrics[1]: unknown objective 'bleu'"),
+        ({"metrics": ["macs", "blau"]}, "nas.dynas.metrics[1]: unknown objective 'blau' (did you mean 'bleu'?)"),
         ({"metrics": ["lat", "latency"]}, "nas.dynas.metrics[1]: 'latency' is given twice (as 'lat')"),
         ({"predictor": "xgb"}, "nas.dynas.predictor: unknown predictor 'xgb'"),
         ({"predictor": {"macs": "xgb"}}, "nas.dynas.predictor.macs: unknown predictor 'xgb'"),
@@ -283,10 +284,28 @@ def test_timing_settings_have_one_home():
 def test_any_registered_metric_will_do_but_for_the_quality_of_another_task(monkeypatch):
     monkeypatch.setattr(objectives, "_entries", dict(objectives._entries))
     objectives.register("energy", direction="minimize", unit="mJ", column="Energy (mJ)")(object())
-    objectives.register("bleu", direction="maximize", unit="", column="BLEU", quality=True)(object())
     searchable(metrics=["macs", "energy"]).check()
     text = message(searchable(metrics=["bleu"], supernet_ckpt_path=None).check)
     assert "nas.dynas.metrics: 'bleu' is not a metric of supernet 'digits_mbv3''s task; those are: acc" in text
+
+
+@pytest.mark.parametrize(
+    ("supernet", "dataset", "expected"),
+    [
+        ("digits_resnet", "digits", "train it with: nas-compress train-supernet RECIPE"),
+        ("tiny_bert", "sentences", "train it from Python (docs/supernets.md), name the file"),
+        ("fsdd_asr", "fsdd", "train it from Python (docs/supernets.md), name the file"),
+    ],
+)
+def test_untrained_supernets_are_trained_where_that_can_be_done(supernet, dataset, expected):
+    metric = supernets.entry(supernet).info["metrics"][0]
+    config = searchable(supernet=supernet, dataset=dataset, metrics=[metric], supernet_ckpt_path=None)
+    assert f"is not set, and {supernet!r} comes without weights; {expected}" in message(config.check)
+
+
+def test_a_network_without_shared_weights_is_asked_for_no_checkpoint():
+    text = message(searchable(supernet="denas_cnn", metrics=["acc"], supernet_ckpt_path=None).check)
+    assert "it has no trained weights to measure" in text and "supernet_ckpt_path" not in text
 
 
 def test_a_supernet_of_ones_own_needs_data_that_are_named():

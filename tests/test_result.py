@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from nas_compress.archive import Archive
 from nas_compress.constraints import parse_constraint
 from nas_compress.errors import ArchiveError, ConfigError, InfeasibleError, UnknownNameError
+from nas_compress.objectives import objectives
 from nas_compress.records import Record
 from nas_compress.result import ObjectiveInfo, SearchResult
 from nas_compress.search.base import Trial
@@ -78,6 +79,12 @@ def test_hypervolume_is_an_area_in_natural_units() -> None:
         result.hypervolume({"acc": 70.0})
     with pytest.raises(UnknownNameError, match="bleu"):
         result.hypervolume({"acc": 70.0, "latency": 1.0, "bleu": 3.0})
+
+
+def test_bleu_is_measured_against_its_best_value() -> None:
+    info = objectives.entry("bleu").info
+    result = SearchResult([Trial(Architecture({"d": (1,)}), {"bleu": 20.0})], [objectives.get("bleu")])
+    assert result.ideal_point == {"bleu": info["best"]} == {"bleu": 100.0}
 
 
 def test_hypervolumes_are_comparable_where_the_reference_point_is_the_same() -> None:

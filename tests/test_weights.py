@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import pickle
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,29 @@ def test_unreadable_files_are_checkpoint_errors(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(content)
         with pytest.raises(CheckpointError, match=name):
             read_state(tmp_path / name)
+
+
+class Other:
+    """An object of a class that is no tensor's."""
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (lambda path: torch.save(net(), path), "objects of torch.nn.modules.container.Sequential"),
+        (lambda path: torch.save({"state_dict": Other()}, path), "objects of .*Other"),
+        (lambda path: path.write_bytes(pickle.dumps(Other(), protocol=4)), "is not a file of torch.save"),
+    ],
+    ids=["a whole module", "another object", "a pickle"],
+)
+def test_files_with_code_are_refused_in_words_of_ours(
+    tmp_path: Path, content: Callable[[Path], object], reason: str
+) -> None:
+    content(tmp_path / "code.pt")
+    with pytest.raises(CheckpointError, match=rf"code\.pt .*{reason}") as raised:
+        read_state(tmp_path / "code.pt")
+    assert "weights_only" not in str(raised.value) and "\n" not in str(raised.value)
 
 
 def legacy_file() -> bytes:

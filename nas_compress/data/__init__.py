@@ -20,6 +20,7 @@ from nas_compress.data.locate import (
     multi30k_files,
     no_files,
 )
+from nas_compress.data.options import PATH, PATH_OR_OBJECT, TEXTS, TWO_PATHS, TWO_TEXTS, or_null, whole
 from nas_compress.errors import ConfigError, suggest
 from nas_compress.registry import Entry, Registry
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from nas_compress.data.fit import Data
 
 _TOKENIZER = {"tokenizer": "folder or file of a Hugging Face tokenizer", "length": "word pieces per row"}
+_TOKENIZER_KINDS = {"tokenizer": PATH_OR_OBJECT, "length": whole(4)}
 
 data_sources: Registry[Callable[..., Data]] = Registry(
     "data source",
@@ -59,7 +61,13 @@ data_sources: Registry[Callable[..., Data]] = Registry(
         "sentences": Entry(
             "nas_compress.data.text:load_sentences",
             "labelled sentences: train, dev, test files (.tsv, .csv) with the columns label and text (SST-2, TREC)",
-            {"locate": beginning, "task": "text", "options": _TOKENIZER, "required": ("tokenizer",)},
+            {
+                "locate": beginning,
+                "task": "text",
+                "options": _TOKENIZER,
+                "kinds": _TOKENIZER_KINDS,
+                "required": ("tokenizer",),
+            },
         ),
         "questions": Entry(
             "nas_compress.data.qa:load_questions",
@@ -68,6 +76,7 @@ data_sources: Registry[Callable[..., Data]] = Registry(
                 "locate": beginning,
                 "task": "questions",
                 "options": _TOKENIZER | {"stride": "word pieces that rows of one text share"},
+                "kinds": _TOKENIZER_KINDS | {"stride": whole(0)},
                 "required": ("tokenizer",),
             },
         ),
@@ -89,13 +98,25 @@ data_sources: Registry[Callable[..., Data]] = Registry(
                     "dictionaries": "fairseq's dict.txt of source and target, a list of two",
                     "longest": "tokens of the longest training sentence",
                 },
+                "kinds": {
+                    "languages": TWO_TEXTS,
+                    "vocabulary": whole(1),
+                    "cache": or_null(PATH),
+                    "dictionaries": or_null(TWO_PATHS),
+                    "longest": whole(1),
+                },
                 "required": ("languages",),
             },
         ),
         "fsdd": Entry(
             "nas_compress.data.fsdd:load",
             "Free Spoken Digit Dataset, 3,000 spoken digits at 8 kHz (fsdd_8k_int16.npz)",
-            {"locate": file_or_folder, "task": "speech", "options": {"speakers": "names of some speakers, a list"}},
+            {
+                "locate": file_or_folder,
+                "task": "speech",
+                "options": {"speakers": "names of some speakers, a list"},
+                "kinds": {"speakers": or_null(TEXTS)},
+            },
         ),
         "speech_folder": Entry(
             "nas_compress.data.speech_folder:load",
@@ -117,7 +138,7 @@ data_sources: Registry[Callable[..., Data]] = Registry(
 
 `Entry.info` holds what must be known without loading: how to find the files (`locate`); their `default_path` and the
 `channels` of images, if there are such; the `task` that the data is for, `images` by default; and the `options` of the
-loader, with what they mean, and which of them are `required`.
+loader, with what they mean, what `kinds` of values they take (`options.py`), and which of them are `required`.
 """
 
 
@@ -126,7 +147,7 @@ def check(name: str, path: str | Path | None = None, options: Mapping[str, Any] 
 
     Raises:
         UnknownNameError: No data source has this name.
-        ConfigError: An option that the data source does not have, or one that it wants and does not get.
+        ConfigError: An option that the data source does not have, one that it wants and does not get, or a wrong value.
         DataError: A path or a file is missing.
     """
     info, given = data_sources.entry(name).info, options or {}
@@ -136,6 +157,9 @@ def check(name: str, path: str | Path | None = None, options: Mapping[str, Any] 
             allowed = ", ".join(f"{key} ({meaning})" for key, meaning in known.items()) or "none"
             reason = f"dataset_options: {name!r} has no option {option!r}{suggest(option, known)}; allowed: {allowed}"
             raise ConfigError(reason)
+        kind = info.get("kinds", {}).get(option)
+        if kind is not None and not kind.fits(given[option]):
+            raise ConfigError(f"dataset_options: {option} = {given[option]!r} is not {kind.wants}")
     for option in info.get("required", ()):
         if option not in given:
             raise ConfigError(f"dataset_options: {name!r} wants {option!r}: {known[option]}")

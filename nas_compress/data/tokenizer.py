@@ -131,7 +131,8 @@ def _load(path: Path) -> Any:
     files = [path / "tokenizer.json", path / "vocab.txt"] if path.is_dir() else [path]
     file = next((each for each in files if each.is_file()), None)
     if file is None:
-        raise DataError(f"no tokenizer at {path}; want tokenizer.json, vocab.txt, or a folder with one of them")
+        wanted = "want tokenizer.json, vocab.txt, or a folder with one of them (none is downloaded)"
+        raise DataError(f"no tokenizer at {path}; {wanted}")
     try:
         if file.suffix == ".json":
             return tokenizers.Tokenizer.from_file(str(file))

@@ -28,7 +28,7 @@ objectives: Registry[type[Objective]] = Registry(
         "bleu": Entry(
             "nas_compress.objectives.translation:Bleu",
             "BLEU of the translated search-validation sentences",
-            {"direction": "maximize", "unit": "", "column": "BLEU", "quality": True},
+            {"direction": "maximize", "unit": "", "column": "BLEU", "best": 100.0, "quality": True},
         ),
         "wer": Entry(
             "nas_compress.objectives.speech:WordErrorRate",
@@ -60,8 +60,9 @@ objectives: Registry[type[Objective]] = Registry(
 )
 """What can be optimised.
 
-`Entry.info` holds `direction`, `unit`, the `column` of results tables and, for how well a network does its task,
-`quality`: such an objective wants trained weights and data, and a super-network whose registered metrics name it.
+`Entry.info` holds `direction`, `unit`, the `column` of results tables, the `best` value where there is one and the unit
+does not tell, and, for how well a network does its task, `quality`: such an objective wants trained weights and data,
+and a super-network whose registered metrics name it.
 """
 
 __all__ = ["AnalyticObjective", "Direction", "Measurement", "Objective", "objectives"]

@@ -43,6 +43,7 @@ class Objective(ABC):
         direction: `"maximize"` or `"minimize"`.
         unit: Unit of the value (`"%"`, `"ms"`), empty for counts.
         column: Header of the column in results tables.
+        best: The best value there can be, where the unit does not tell (as `"%"` does, and 0 of what is minimised).
         depends_on_weights: Whether other weights of the super-network, or another BN recalibration, change the value.
     """
 
@@ -50,6 +51,7 @@ class Objective(ABC):
     direction: Direction
     unit: str
     column: str
+    best: ClassVar[float | None] = None
     depends_on_weights: ClassVar[bool] = True
 
     @classmethod

@@ -120,6 +120,7 @@ class Bleu(Objective):
     direction = "maximize"
     unit = ""
     column = "BLEU"
+    best = 100.0
 
     def __init__(
         self,

@@ -23,7 +23,7 @@ OPENING = 20
 
 
 class Axis(Protocol):
-    """What must be known of an objective: name, direction and unit."""
+    """What must be known of an objective: name, direction, unit, and its best value where the unit does not tell."""
 
     @property
     def name(self) -> str:
@@ -35,6 +35,10 @@ class Axis(Protocol):
 
     @property
     def unit(self) -> str:
+        """See `Objective`."""
+
+    @property
+    def best(self) -> float | None:
         """See `Objective`."""
 
 
@@ -53,14 +57,14 @@ def natural_reference(objectives: Sequence[Axis], rows: Sequence[Mapping[str, fl
 def natural_ideal(objectives: Sequence[Axis], reference: Mapping[str, float]) -> dict[str, float]:
     """Return the best values that can be thought of, in natural units: nothing that a search found goes into them.
 
-    It is 0 for what is minimised, 100 for percentages that are maximised, and for anything else as far above the
-    reference point as that is above 0.
+    It is the objective's own `best`, 0 for what is minimised, 100 for percentages that are maximised, and for anything
+    else as far above the reference point as that is above 0.
     """
     ideal = {}
     for o in objectives:
         r = reference[o.name]
         upward = o.direction == "maximize"
-        natural = (100.0 if o.unit == "%" else r + abs(r)) if upward else 0.0
+        natural = o.best if o.best is not None else (100.0 if o.unit == "%" else r + abs(r)) if upward else 0.0
         better = natural > r if upward else natural < r
         ideal[o.name] = natural if better else r + (1 if upward else -1) * (abs(r) or 1.0)
     return ideal

@@ -305,7 +305,8 @@ class SearchSpace:
             dimension, _, slot = key.partition("[")
             if dimension not in choices or (slot and key not in self.gene_names):
                 known = [*choices, *self.gene_names]
-                raise ConfigError(f"space {self.name!r} has no gene {key!r}{suggest(key, known)}")
+                has = f"it has {', '.join(choices)}"
+                raise ConfigError(f"space {self.name!r} has no gene {key!r}{suggest(key, known)}; {has}")
             for i in [int(slot[:-1])] if slot else range(len(choices[dimension])):
                 full = self._values[self._index((dimension, i))]
                 if not values or not values <= set(full):

@@ -55,6 +55,14 @@ def test_the_ideal_point_is_natural() -> None:
     }
 
 
+def test_a_score_with_a_best_value_is_measured_against_it() -> None:
+    bleu = ObjectiveInfo("bleu", "maximize", best=100.0)
+    assert natural_ideal([bleu], {"bleu": -0.002}) == natural_ideal([bleu], {"bleu": 30.0}) == {"bleu": 100.0}
+    curve = VolumeCurve([bleu], {"bleu": -0.002})
+    curve.add({"bleu": 25.0})
+    assert curve.volumes == pytest.approx([25.002 / 100.002])
+
+
 def test_the_reference_point_comes_from_the_first_successful_trials() -> None:
     points = rows(OPENING + 10, 3)
     curve = VolumeCurve(AXES[:2])

@@ -165,7 +165,7 @@ def test_restriction_keeps_canonical_forms_and_drops_values():
     [
         ({"ks": [4]}, r"ks\[0\]: \[4\] is not a part of"),
         ({"ks": []}, "not a part"),
-        ({"q": [1]}, "no gene 'q'"),
+        ({"q": [1]}, "no gene 'q'; it has ks, e, d, r"),
         ({"ks[20]": 3}, r"no gene 'ks\[20\]'"),
     ],
 )
