@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
@@ -52,7 +55,11 @@ def build_lut(
 
     if replay_of(supernet) is not None:
         raise ConfigError(f"SUPERNET: {supernet!r} has no network to measure, only values from published tables")
-    allowed = dict(map(_allowed, restrict or []))
+    if threads > (cores := os.cpu_count() or 1):
+        raise ConfigError(f"--threads: {threads} is more than this machine's {cores} CPU cores")
+    if threads > (cores := os.cpu_count() or 1):
+        raise ConfigError(f"--threads: {threads} is more than this machine's {cores} CPU cores")
+    allowed = _restriction(restrict or [])
     meter = LatencyMeter(
         backend, batch_size=batch, threads=threads, precision=cast(Precision, precision), isolated=isolated
     )
@@ -73,6 +80,16 @@ def build_lut(
     meter.close()
     _show(net, table)
     console.say(f"table: {out}")
+
+
+def _restriction(texts: Sequence[str]) -> dict[str, list[Value]]:
+    """Return the values of each gene or dimension that is restricted."""
+    allowed: dict[str, list[Value]] = {}
+    for name, values in map(_allowed, texts):
+        if name in allowed:
+            raise ConfigError(f"--restrict: {name!r} is given twice; write all its values at once, as in r=160,192")
+        allowed[name] = values
+    return allowed
 
 
 def _allowed(text: str) -> tuple[str, list[Value]]:
