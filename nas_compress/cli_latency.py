@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
@@ -55,8 +54,6 @@ def build_lut(
 
     if replay_of(supernet) is not None:
         raise ConfigError(f"SUPERNET: {supernet!r} has no network to measure, only values from published tables")
-    if threads > (cores := os.cpu_count() or 1):
-        raise ConfigError(f"--threads: {threads} is more than this machine's {cores} CPU cores")
     if threads > (cores := os.cpu_count() or 1):
         raise ConfigError(f"--threads: {threads} is more than this machine's {cores} CPU cores")
     allowed = _restriction(restrict or [])

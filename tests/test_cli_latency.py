@@ -60,7 +60,6 @@ def test_the_data_may_have_another_number_of_classes(tmp_path):
         (["--restrict", "r=8", "--restrict", "r=12"], "--restrict: 'r' is given twice; write all its values at once"),
         (["--threads", "9999"], "--threads: 9999 is more than this machine's"),
         (["--restrict", "r=9"], "r[0]: [9] is not a part of the legal values"),
-        (["--threads", "9999"], "--threads: 9999 is more than this machine's"),
         (["--backend", "torhc"], "unknown backend 'torhc' (did you mean 'torch'?)"),
         (
             ["--backend", "onnxruntime", "--precision", "bf16"],
