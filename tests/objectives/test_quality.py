@@ -113,6 +113,7 @@ def test_the_registry_tells_what_the_classes_say():
         entry = objectives.entry(name)
         assert kind.name == name
         told = {"direction": kind.direction, "unit": kind.unit, "column": kind.column}
+        told |= {} if kind.best is None else {"best": kind.best}
         assert dict(entry.info) == told | ({"quality": True} if name in QUALITY else {})
     assert objectives.canonical("accuracy_top1") == objectives.canonical("top1") == "acc"
     assert objectives.canonical("accuracy_sst2") == "acc"
