@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import lru_cache
@@ -96,7 +95,7 @@ class NAS:
         if strategy is not None:
             check_own(strategy)
         self._load = lru_cache(maxsize=1)(_supernet)
-        self._load_data = lru_cache(maxsize=1)(_data)
+        self._loaded_data: tuple[Any, Data] | None = None
         self._load_replay = lru_cache(maxsize=1)(load_replay)
         self._check()
 
@@ -151,12 +150,15 @@ class NAS:
 
     @property
     def data(self) -> Data:
-        """The data, in its fixed train, search-validation and test parts; loaded once for each name and path."""
+        """The data, in its fixed train, search-validation and test parts; loaded once for each name, path and options."""
         if self._own_data is not None:
             return self._own_data
         section = self._section
         name = section.dataset or supernets.entry(str(section.supernet)).info["dataset"]
-        return self._load_data(name, section.dataset_path, json.dumps(section.dataset_options, sort_keys=True))
+        wanted = (name, section.dataset_path, dict(section.dataset_options))
+        if self._loaded_data is None or self._loaded_data[0] != wanted:
+            self._loaded_data = (wanted, load_data(*wanted))
+        return self._loaded_data[1]
 
     @property
     def space(self) -> SearchSpace:
@@ -380,10 +382,6 @@ class NAS:
 
 def _supernet(name: str, checkpoint: Path | None, trained: bool, classes: int | None, seed: int) -> Supernet:
     return load_supernet(name, checkpoint, trained=trained, num_classes=classes, seed=seed)
-
-
-def _data(name: str, path: Path | None, options: str) -> Data:
-    return load_data(name, path, json.loads(options))
 
 
 def archive_path(results_csv_path: Path) -> Path:

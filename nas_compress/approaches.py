@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -45,6 +46,17 @@ def _predictors(value: object) -> object:
     if value is not None and not all(isinstance(n, (str, tuple)) and all(isinstance(x, str) for x in n) for n in names):
         raise ValueError(f"{show(value)} is not a predictor's name, nor a mapping of metrics to names")
     return value
+
+
+def _plain(value: object) -> object:
+    """Return an option of a dataset as a config file holds it: paths as texts; what no file can hold is refused."""
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if value is None or isinstance(value, str | int | float):
+        return value
+    raise ValueError(f"{type(value).__name__} is not plain data; give what it was read from, or NAS(config, data=...)")
 
 
 Constraints = dict[str, Annotated[str | list[str], BeforeValidator(_limits)]]
@@ -246,7 +258,7 @@ class SupernetSearch(SearchOptions):
         None, description="A name of `nas-compress list data`; null for the one the super-network is meant for."
     )
     dataset_path: FilePath | None = Field(None, description="Folder of the dataset, where it has files.")
-    dataset_options: dict[str, Any] = Field(
+    dataset_options: dict[str, Annotated[Any, BeforeValidator(_plain)]] = Field(
         {}, description="Options of the dataset, such as `tokenizer` of `sentences`; `nas-compress list data` has them."
     )
     results_csv_path: FilePath = Field(

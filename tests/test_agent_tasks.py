@@ -74,6 +74,22 @@ def test_sentences(tmp_path, vocabulary):
     assert "calibration_images" not in context
 
 
+def test_options_from_python_may_be_paths_and_must_be_plain(tmp_path, vocabulary):
+    from nas_compress.data.tokenizer import Tokenizer
+
+    options = {"dataset": "sst2", "dataset_path": sentences(tmp_path)}
+    agent = search(tmp_path, "tiny_bert", ["acc"], dataset_options={"tokenizer": vocabulary, "length": 16}, **options)
+    assert agent.data is agent.data
+    check(agent, "acc")
+    agent.config.to_yaml(tmp_path / "config.yaml")
+    assert NASConfig.from_yaml(tmp_path / "config.yaml").section.dataset_options["tokenizer"] == str(vocabulary)
+    first = agent.data
+    agent.config.section.dataset_options["length"] = 12
+    assert agent.data.length == 12 and first.length == 16
+    with pytest.raises(ConfigError, match=r"dataset_options.*Tokenizer is not plain data.*data=\.\.\."):
+        search(tmp_path, "tiny_bert", ["acc"], dataset_options={"tokenizer": Tokenizer(vocabulary)}, **options)
+
+
 def test_questions(tmp_path, vocabulary):
     paragraphs = [
         {
