@@ -150,7 +150,7 @@ class NAS:
 
     @property
     def data(self) -> Data:
-        """The data, in its fixed train, search-validation and test parts; loaded once for each name, path and options."""
+        """The data, in its fixed train, search-validation and test parts; loaded once for each choice of it."""
         if self._own_data is not None:
             return self._own_data
         section = self._section

@@ -5,14 +5,17 @@ from __future__ import annotations
 import hashlib
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Sized
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from nas_compress.errors import DataError
+
+Split = TypeVar("Split", bound=Sized)
 
 SPLIT_SEED = 0
 """Seeds every split of images into parts, so that the parts are the same in every run and on every machine."""
@@ -60,8 +63,35 @@ class MemorySplit(ImageSplit):
         return resize(normalise(self.pixels[indices], self._mean, self._std), resolution)
 
 
+class Parts(Generic[Split]):
+    """A data source in three parts.
+
+    The search may look at `val` as often as it likes; no architecture is ever chosen on `test`.
+
+    Attributes:
+        name: Name in records.
+        train: For training.
+        val: For the search.
+        test: What neither training nor search see.
+        fingerprint: Hash of contents and split: the data part of a measurement's context.
+    """
+
+    name: str
+    train: Split
+    val: Split
+    test: Split
+    fingerprint: str
+
+    def split(self, name: str) -> Split:
+        """Return the part called `"train"`, `"val"` or `"test"`."""
+        parts = {"train": self.train, "val": self.val, "test": self.test}
+        if name not in parts:
+            raise DataError(f"split = {name!r} is not a part of the data; allowed: {', '.join(parts)}")
+        return parts[name]
+
+
 @dataclass(frozen=True)
-class ImageData:
+class ImageData(Parts[ImageSplit]):
     """A data source in three parts.
 
     The search may look at `val` as often as it likes; no architecture is ever chosen on `test`.
@@ -97,13 +127,6 @@ class ImageData:
     def black(self) -> tuple[float, ...]:
         """Normalised value of black, per channel."""
         return tuple(-m / s for m, s in zip(self.mean, self.std, strict=True))
-
-    def split(self, name: str) -> ImageSplit:
-        """Return the part called `"train"`, `"val"` or `"test"`."""
-        parts = {"train": self.train, "val": self.val, "test": self.test}
-        if name not in parts:
-            raise DataError(f"split = {name!r} is not a part of the data; allowed: {', '.join(parts)}")
-        return parts[name]
 
 
 def check_fit(data: ImageData, channels: int, classes: int) -> None:

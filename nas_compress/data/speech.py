@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nas_compress.data.base import SPLIT_SEED
+from nas_compress.data.base import SPLIT_SEED, Parts
 from nas_compress.data.features import LogMel
 from nas_compress.errors import DataError
 from nas_compress.supernets.asr_config import BEGIN, BLANK, END
@@ -172,7 +172,7 @@ class SpeechSplit:
 
 
 @dataclass(frozen=True)
-class SpeechData:
+class SpeechData(Parts[SpeechSplit]):
     """A data source of speech in three parts.
 
     The search may look at `val` as often as it likes; no architecture is ever chosen on `test`.
@@ -194,13 +194,6 @@ class SpeechData:
     features: LogMel
     vocabulary: Vocabulary
     fingerprint: str
-
-    def split(self, name: str) -> SpeechSplit:
-        """Return the part called `"train"`, `"val"` or `"test"`."""
-        parts = {"train": self.train, "val": self.val, "test": self.test}
-        if name not in parts:
-            raise DataError(f"split = {name!r} is not a part of the data; allowed: {', '.join(parts)}")
-        return parts[name]
 
 
 def check_fit_speech(data: SpeechData, bands: int, vocabulary: int) -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
-from nas_compress.data.base import fair_order, stratified_split
+from nas_compress.data.base import Parts, fair_order, stratified_split
 from nas_compress.data.text_files import Sentence, read_sentences, text_parts
 from nas_compress.data.tokenizer import Tokenizer, Tokens
 from nas_compress.errors import DataError
@@ -42,7 +42,7 @@ Split = TypeVar("Split", bound=TextSplit)
 
 
 @dataclass(frozen=True)
-class TextData(Generic[Split]):
+class TextData(Parts[Split]):
     """A text data source in three parts.
 
     The search may look at `val` as often as it likes; no architecture is ever chosen on `test`.
@@ -66,13 +66,6 @@ class TextData(Generic[Split]):
     length: int
     vocabulary: int
     fingerprint: str
-
-    def split(self, name: str) -> Split:
-        """Return the part called `"train"`, `"val"` or `"test"`."""
-        parts = {"train": self.train, "val": self.val, "test": self.test}
-        if name not in parts:
-            raise DataError(f"split = {name!r} is not a part of the data; allowed: {', '.join(parts)}")
-        return parts[name]
 
 
 def batches(

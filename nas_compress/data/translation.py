@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from nas_compress.data.base import SPLIT_SEED
+from nas_compress.data.base import SPLIT_SEED, Parts
 from nas_compress.data.parallel import Sentences, parallel_files, read_parallel
 from nas_compress.data.vocabulary import EOS, PAD, BytePairEncoding, FairseqDictionary, Vocabulary
 from nas_compress.errors import DataError
@@ -58,7 +58,7 @@ class TranslationSplit:
 
 
 @dataclass(frozen=True)
-class TranslationData:
+class TranslationData(Parts[TranslationSplit]):
     """A data source in three parts.
 
     The search may look at `val` as often as it likes; no architecture is ever chosen on `test`.
@@ -82,13 +82,6 @@ class TranslationData:
     target_vocabulary: Vocabulary
     languages: tuple[str, str]
     fingerprint: str
-
-    def split(self, name: str) -> TranslationSplit:
-        """Return the part called `"train"`, `"val"` or `"test"`."""
-        parts = {"train": self.train, "val": self.val, "test": self.test}
-        if name not in parts:
-            raise DataError(f"split = {name!r} is not a part of the data; allowed: {', '.join(parts)}")
-        return parts[name]
 
 
 def load_multi30k(path: str | Path | None) -> TranslationData:

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal, Self, cast
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import nn
 
-from nas_compress.data.speech import SpeechData
+from nas_compress.data.speech import SpeechBatch, SpeechData, Vocabulary
 from nas_compress.errors import ConfigError, DataError, EvaluationError, MissingExtraError
-from nas_compress.objectives.base import Measurement, Objective
+from nas_compress.objectives.base import Measurement
 from nas_compress.objectives.modes import evaluating
+from nas_compress.objectives.on_data import DataObjective
 from nas_compress.space import Architecture
-
-if TYPE_CHECKING:
-    from nas_compress.agent import NAS
 
 RESAMPLES = 1000
 """Bootstrap samples of utterances behind the standard error of a word error rate."""
@@ -71,99 +69,64 @@ def _count(hypotheses: Sequence[str], references: Sequence[str]) -> tuple[np.nda
 
 
 def recognize(
-    subnet: nn.Module, data: SpeechData, split: str, *, decoding: Decoding, batch_size: int, limit: int | None = None
+    subnet: nn.Module, batches: Iterable[SpeechBatch], vocabulary: Vocabulary, *, decoding: Decoding
 ) -> tuple[list[str], list[str]]:
-    """Return what a recognizer makes of the first utterances of a part, and what was said.
+    """Return what a recognizer makes of utterances, and what was said.
 
     Args:
         subnet: A `SpeechRecognizer`.
-        data: The utterances.
-        split: The part's name.
+        batches: The utterances.
+        vocabulary: Has the tokens' texts.
         decoding: `"ctc"` (greedy, without the decoder) or `"attention"` (greedy, with it).
-        batch_size: Utterances per forward pass.
-        limit: Use the first so many alone.
 
     Raises:
         EvaluationError: The network gives outputs that are not finite.
     """
-    from nas_compress.supernets.asr import SpeechRecognizer, encoded_lengths
-    from nas_compress.supernets.asr_decoding import greedy_ctc, recognize_attention
+    from nas_compress.supernets.asr import SpeechRecognizer
+    from nas_compress.supernets.asr_decoding import recognize_attention, recognize_ctc
 
     if not isinstance(subnet, SpeechRecognizer):
         raise EvaluationError(f"wer wants a speech recognizer, got a {type(subnet).__name__}")
+    decode = recognize_ctc if decoding == "ctc" else recognize_attention
     hypotheses: list[str] = []
     references: list[str] = []
     with torch.no_grad(), evaluating(subnet):
-        for batch in data.split(split).batches(batch_size, limit=limit):
-            log_probabilities = subnet.encode(batch.features, batch.lengths)[2]
-            frames = encoded_lengths(batch.lengths)
-            if not all(bool(torch.isfinite(p[:n]).all()) for p, n in zip(log_probabilities, frames, strict=True)):
-                raise EvaluationError("the network gives log-probabilities that are not finite")
-            if decoding == "ctc":
-                tokens = greedy_ctc(log_probabilities, frames)
-            else:
-                tokens = recognize_attention(subnet, batch.features, batch.lengths)
-            hypotheses += [data.vocabulary.decode(sentence) for sentence in tokens]
+        for batch in batches:
+            tokens = decode(subnet, batch.features, batch.lengths)
+            hypotheses += [vocabulary.decode(sentence) for sentence in tokens]
             references += batch.transcripts
     return hypotheses, references
 
 
-class WordErrorRate(Objective):
+class WordErrorRate(DataObjective[SpeechData]):
     """Word error rate in % on one part of the data; the spread is the standard error in points.
 
     Args:
         data: Where the utterances come from.
-        split: `"val"` in a search; `"test"` is for the final figures alone.
         decoding: See `recognize`.
-        batch_size: Utterances per forward pass.
-        fraction: Share of the split to use, in (0, 1]: its first utterances, the same ones for every architecture.
+        options: `split`, `batch_size` and `fraction`; see `DataObjective`.
 
     Raises:
-        ConfigError: `decoding`, `fraction` or `batch_size` out of range.
-        DataError: The data has no such split.
+        ConfigError: `decoding` is unknown.
     """
 
     name = "wer"
     direction = "minimize"
     unit = "%"
     column = "WER (%)"
+    counted = "utterances"
 
-    def __init__(
-        self,
-        data: SpeechData,
-        *,
-        split: str = "val",
-        decoding: Decoding = "ctc",
-        batch_size: int = 64,
-        fraction: float = 1.0,
-    ) -> None:
-        if not 0 < fraction <= 1:
-            raise ConfigError(f"wer: fraction = {fraction!r} is out of range; allowed: more than 0, at most 1")
-        if batch_size < 1:
-            raise ConfigError(f"wer: batch_size = {batch_size!r} is out of range; allowed: 1 and more")
+    def __init__(self, data: SpeechData, *, decoding: Decoding = "ctc", **options: Any) -> None:
+        super().__init__(data, **options)
         if decoding not in ("ctc", "attention"):
             raise ConfigError(f"wer: decoding = {decoding!r} is unknown; allowed: ctc, attention")
-        self._data, self._split, self._decoding, self._batch_size = data, split, decoding, batch_size
-        self._utterances = math.ceil(fraction * len(data.split(split)))
-
-    @classmethod
-    def from_agent(cls, agent: NAS) -> Self:
-        """Return the error rate on an agent's search-validation utterances; see `Objective.from_agent`."""
-        section = agent.config.section
-        return cls(cast(SpeechData, agent.data), batch_size=section.eval_batch_size, fraction=section.test_fraction)
+        self._decoding: Decoding = decoding
 
     def measure(self, subnet: nn.Module, architecture: Architecture) -> Measurement:
         """Recognise the utterances and count errors; see `Objective.measure`."""
-        options = {"decoding": self._decoding, "batch_size": self._batch_size, "limit": self._utterances}
-        return word_error_rate(*recognize(subnet, self._data, self._split, **options))  # type: ignore[arg-type]
+        batches = self._split.batches(self._batch_size, limit=self._count)
+        return word_error_rate(*recognize(subnet, batches, self._data.vocabulary, decoding=self._decoding))
 
     def context(self) -> dict[str, Any]:
         """Return data, split, number of utterances and decoding; see `Objective.context`."""
-        return {
-            "dataset": self._data.name,
-            "data": self._data.fingerprint,
-            "split": self._split,
-            "utterances": self._utterances,
-            "decoding": self._decoding,
-            "precision": "fp32",
-        }
+        return super().context() | {"decoding": self._decoding}

@@ -19,6 +19,7 @@ from nas_compress.data.text_files import Question
 from nas_compress.errors import EvaluationError
 from nas_compress.objectives.base import Measurement
 from nas_compress.objectives.modes import evaluating
+from nas_compress.objectives.on_data import proportion
 
 Network = Callable[[Tensor, Tensor, Tensor], Tensor]
 """Maps word pieces, mask and token types to logits: a module, evaluated in evaluation mode, or a backend's session."""
@@ -27,9 +28,7 @@ Network = Callable[[Tensor, Tensor, Tensor], Tensor]
 def text_accuracy(
     network: Network, split: TextSplit, batch_size: int = 64, limit: int | None = None, *, trim: bool = False
 ) -> Measurement:
-    """Return the share of sentences classified right in %, with its standard error in points.
-
-    The standard error is that of `objectives.quality.accuracy`.
+    """Return the share of sentences classified right in %, with its standard error in points; see `proportion`.
 
     Args:
         network: Gives logits of shape (n, classes).
@@ -46,10 +45,7 @@ def text_accuracy(
         for inputs, labels in batches(split, batch_size, limit=limit, trim=trim):
             correct += int((_finite(network(*inputs)).argmax(1) == labels).sum())
             seen += len(labels)
-    if not seen:
-        raise EvaluationError("accuracy wants at least one sentence, the split is empty")
-    drawn = (correct + 1) / (seen + 2)
-    return Measurement(100 * correct / seen, 100 * math.sqrt(drawn * (1 - drawn) / (seen + 2)), {"sentences": seen})
+    return proportion(correct, seen, "sentences")
 
 
 # -- answers to questions ----------------------------------------------------------------------------------

@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import Any, cast
 
 import torch
 from torch import nn
 
 from nas_compress.data.translation import TranslationData, TranslationSplit, check_fit, length_batches
-from nas_compress.errors import ConfigError, EvaluationError, MissingExtraError
-from nas_compress.objectives.base import Measurement, Objective
+from nas_compress.errors import EvaluationError, MissingExtraError
+from nas_compress.objectives.base import Measurement
 from nas_compress.objectives.modes import evaluating
+from nas_compress.objectives.on_data import DataObjective
 from nas_compress.space import Architecture
 from nas_compress.supernets.decoding import BeamSettings, beam_search, greedy
 from nas_compress.supernets.translator import Translator
-
-if TYPE_CHECKING:
-    from nas_compress.agent import NAS
 
 RESAMPLES = 1000
 """Bootstrap resamples behind the spread of BLEU."""
@@ -101,18 +98,15 @@ def translate(
     return data.target_vocabulary.decode([translated[i] for i in range(count)])
 
 
-class Bleu(Objective):
+class Bleu(DataObjective[TranslationData]):
     """Corpus BLEU on one part of the data; the spread is the standard error.
 
     Args:
         data: Where the sentences come from.
-        split: `"val"` in a search; `"test"` is for the final figures alone.
         settings: Of beam search; greedy decoding by default.
-        fraction: Share of the split to use, in (0, 1]: its first sentences, the same ones for every architecture.
+        options: `split` and `fraction`; see `DataObjective`.
 
     Raises:
-        ConfigError: `fraction` out of range.
-        DataError: The data has no such split.
         MissingExtraError: `sacrebleu` is not installed.
     """
 
@@ -121,41 +115,18 @@ class Bleu(Objective):
     unit = ""
     column = "BLEU"
     best = 100.0
+    counted = "sentences"
 
-    def __init__(
-        self,
-        data: TranslationData,
-        *,
-        split: str = "val",
-        settings: BeamSettings | None = None,
-        fraction: float = 1.0,
-    ) -> None:
-        if not 0 < fraction <= 1:
-            raise ConfigError(f"bleu: fraction = {fraction!r} is out of range; allowed: more than 0, at most 1")
+    def __init__(self, data: TranslationData, *, settings: BeamSettings | None = None, **options: Any) -> None:
+        super().__init__(data, **options)
         bleu(["checked before any work"], ["checked before any work"])
-        self._data = data
-        self._split_name = split
-        self._split = data.split(split)
         self._settings = settings or BeamSettings(beams=1)
-        self._sentences = math.ceil(fraction * len(self._split))
-
-    @classmethod
-    def from_agent(cls, agent: NAS) -> Self:
-        """Return the BLEU on an agent's search-validation sentences; see `Objective.from_agent`."""
-        return cls(cast(Any, agent.data), fraction=agent.config.section.test_fraction)
 
     def measure(self, subnet: nn.Module, architecture: Architecture) -> Measurement:
         """Translate and compare; see `Objective.measure`."""
-        texts = translate(cast(Translator, subnet), self._split, self._data, self._settings, limit=self._sentences)
-        return bleu(texts, self._split.references[: self._sentences])
+        texts = translate(cast(Translator, subnet), self._split, self._data, self._settings, limit=self._count)
+        return bleu(texts, self._split.references[: self._count])
 
     def context(self) -> dict[str, Any]:
         """Return data, split, number of sentences and how they are decoded; see `Objective.context`."""
-        return {
-            "dataset": self._data.name,
-            "data": self._data.fingerprint,
-            "split": self._split_name,
-            "sentences": self._sentences,
-            "decoding": asdict(self._settings),
-            "precision": "fp32",
-        }
+        return super().context() | {"decoding": asdict(self._settings)}

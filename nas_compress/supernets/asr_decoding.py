@@ -40,8 +40,14 @@ def recognize_ctc(recognizer: SpeechRecognizer, features: Tensor, lengths: Tenso
         recognizer: In evaluation mode.
         features: Log-mel features, shape (N, T, mels).
         lengths: Frames of each before padding, shape (N,).
+
+    Raises:
+        EvaluationError: The encoder gives log-probabilities that are not finite.
     """
-    return greedy_ctc(recognizer.encode(features, lengths)[2], encoded_lengths(lengths))
+    log_probabilities, frames = recognizer.encode(features, lengths)[2], encoded_lengths(lengths)
+    if not all(bool(torch.isfinite(p[:n]).all()) for p, n in zip(log_probabilities, frames, strict=True)):
+        raise EvaluationError("the network gives log-probabilities that are not finite")
+    return greedy_ctc(log_probabilities, frames)
 
 
 @torch.no_grad()

@@ -69,7 +69,9 @@ class Supernet(nn.Module, ABC):
     @property
     def _active(self) -> Architecture:
         """The architecture that `forward` computes now; the largest one at first."""
-        active: Architecture = self.__dict__.setdefault("_active_architecture", self.space.largest())
+        if "_active_architecture" not in self.__dict__:
+            self.__dict__["_active_architecture"] = self.space.largest()
+        active: Architecture = self.__dict__["_active_architecture"]
         return active
 
     def _set_active(self, architecture: Architecture) -> None:
