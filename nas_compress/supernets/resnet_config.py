@@ -124,6 +124,19 @@ CIFAR10_RESNET = ResNetConfig(
 )
 """A small net for colour images of 32x32 pixels."""
 
+FASHION_MNIST_RESNET = ResNetConfig(
+    stem_width=32,
+    widths=(32, 64, 128),
+    stem_stride=1,
+    strides=(1, 2, 2),
+    base_depths=(1, 1, 1),
+    expand_ratios=(0.25, 0.35, 0.5),
+    resolutions=(20, 24, 28),
+    in_channels=1,
+    num_classes=10,
+)
+"""A small net for grey images of 28x28 pixels."""
+
 DIGITS_RESNET = ResNetConfig(
     stem_width=40,
     widths=(48, 96),
@@ -156,6 +169,14 @@ RESNETS = dict(
             "small ResNet for colour images of 32x32 pixels; dense convolutions, which gain from int8",
             dataset="cifar10",
             channels=3,
+        ),
+        network(
+            "fashion_mnist_resnet",
+            FASHION_MNIST_RESNET,
+            "resnet",
+            "small ResNet for grey images of 28x28 pixels; dense convolutions, which gain from int8",
+            dataset="fashion_mnist",
+            channels=1,
         ),
         network(
             "digits_resnet",
