@@ -40,6 +40,7 @@ setup(
         "matplotlib>=3.8",
         "pillow>=10",
         "neural-compressor-pt>=3.10",
+        "torch-pruning>=1.6",
     ],
     extras_require={
         "ipex": ["torch==2.8.*", "intel-extension-for-pytorch==2.8.*"],

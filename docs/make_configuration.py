@@ -12,6 +12,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from nas_compress.approaches import OPTIONS, BasicConfig, SearchOptions, SupernetSearch
+from nas_compress.compression.options import AccuracyCriterion, PruneTraining, TuningCriterion
 from nas_compress.config import NASConfig, SearchConfig
 from nas_compress.objectives.config import LatencyConfig, TimingConfig
 from nas_compress.recipe import STEP_NAMES, Recipe, Step
@@ -66,7 +67,7 @@ steps:
   - benchmark
 ```
 
-A step without options is its name alone. Steps come in this order, each at most once: """
+A step without options is its name alone. Which orders make sense: [compression.md](compression.md). The steps: """
 
 
 def render() -> str:
@@ -85,7 +86,10 @@ def render() -> str:
     parts.append(_section("Top level", Recipe))
     for name in STEP_NAMES:
         parts.append(_section(f"`{name}`", next(models_in(Step.model_fields[name].annotation))))
-    parts.append(_section("`augment` of the `train_supernet` and `finetune` steps", AugmentConfig))
+    parts.append(_section("`training` of the `prune` step", PruneTraining))
+    parts.append(_section("`accuracy_criterion` of the `quantize` step", AccuracyCriterion))
+    parts.append(_section("`tuning_criterion` of the `quantize` step", TuningCriterion))
+    parts.append(_section("`augment` of the steps that train", AugmentConfig))
     return "\n".join(parts)
 
 

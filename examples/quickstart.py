@@ -16,7 +16,7 @@ from nas_compress.data import load_data
 from nas_compress.data.base import batches
 from nas_compress.objectives.calibration import calibrated_subnet, recalibrate_bn
 from nas_compress.supernets import load_supernet
-from nas_compress.training.config import FinetuneConfig, SupernetTrainConfig
+from nas_compress.training.config import DistillConfig, SupernetTrainConfig
 from nas_compress.training.trainer import finetune, train_supernet
 
 
@@ -51,7 +51,7 @@ def main() -> None:
     teacher = calibrated_subnet(supernet, largest, data, images=2000)
     subnet = calibrated_subnet(supernet, chosen, data, images=2000)
     size, full = supernet.resolution(chosen), supernet.resolution(largest)
-    finetune(subnet, data, size, FinetuneConfig(epochs=4), teacher=teacher, teacher_resolution=full)
+    finetune(subnet, data, size, DistillConfig(epochs=4), teacher=teacher, teacher_resolution=full)
     recalibrate_bn(subnet, (images for images, _ in batches(data.train, 200, size)))
 
     # The files are what is measured in the end, on test images that nothing has seen so far.

@@ -7,6 +7,7 @@ from nas_compress.pipeline import CompressionResult, compress
 from nas_compress.recipe import Recipe
 from nas_compress.result import SearchResult
 from nas_compress.space import Architecture, SearchSpace
+from nas_compress.structure import best_structure, load_best_structure
 
 __all__ = [
     "NAS",
@@ -17,5 +18,7 @@ __all__ = [
     "Recipe",
     "SearchResult",
     "SearchSpace",
+    "best_structure",
     "compress",
+    "load_best_structure",
 ]

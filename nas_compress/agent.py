@@ -35,8 +35,10 @@ from nas_compress.search import SearchProblem, SearchStrategy, strategies
 from nas_compress.search.plug_in import OwnStrategy, check_own, describe_own, make_own
 from nas_compress.space import Architecture, SearchSpace
 from nas_compress.stopping import StopRules
+from nas_compress.structure import best_structure, structure_path
 from nas_compress.study import Study, StudyProgress
 from nas_compress.supernets import load_supernet, replay_of, supernets
+from nas_compress.supernets.precision_config import in_precisions
 from nas_compress.warm_start import best_of, read_warm_start
 
 if TYPE_CHECKING:
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
     from nas_compress.data.fit import Data
     from nas_compress.objectives.base import Objective
     from nas_compress.supernets.base import ImageSupernet, Supernet
+    from nas_compress.supernets.precision import PrecisionSupernet
 
 DESCRIPTORS = ("macs", "params")
 """Metrics that every super-network computes: predictors learn from them, whether they are optimised or not."""
@@ -95,6 +98,7 @@ class NAS:
         if strategy is not None:
             check_own(strategy)
         self._load = lru_cache(maxsize=1)(_supernet)
+        self._in_precisions = lru_cache(maxsize=1)(in_precisions)
         self._loaded_data: tuple[Any, Data] | None = None
         self._load_replay = lru_cache(maxsize=1)(load_replay)
         self._check()
@@ -137,7 +141,7 @@ class NAS:
             count = outputs(self.data)
             net = self._load(str(section.supernet), section.supernet_ckpt_path, True, count, self.config.seed)
         check_network(self.data, net)
-        return net
+        return net if section.precision is None else self._in_precisions(net, section.precision.model_dump_json())
 
     @property
     def _searched(self) -> Supernet | Replay:
@@ -193,8 +197,7 @@ class NAS:
     def search(self, on_trial: Callable[[StudyProgress], None] | None = None) -> SearchResult:
         """Run the search, or go on with it where it was interrupted.
 
-        In a super-network, the largest architecture is evaluated first, so that limits can refer to it, then the
-        front of the warm start, if any.
+        In a super-network, the largest architecture comes first (not with `denas`), then the front of the warm start.
 
         Args:
             on_trial: Called after every trial.
@@ -249,6 +252,8 @@ class NAS:
             result = Study(problem, strategy, archive, build, rules=rules, csv_path=path, **options).run()
             if not self._basic:
                 measure_front(result, problem, self, archive)
+            if self.config.approach == "denas":
+                best_structure(result).save(structure_path(path))
             return result
 
     def _functions(self) -> ModelFunctions:
@@ -274,15 +279,14 @@ class NAS:
                 for name, text in section.limits
             ],
             limited=limited,
-            first=[space.largest()],
+            first=space.landmarks() if section.starts_with_largest else [],
             descriptors=self.descriptors(),
         )
         path = section.warm_start
         if path is None:
             return problem
-        names = [o.name for o in objectives]
         try:
-            prior = read_warm_start(path, self._searched.space, space, names, section.limited)
+            prior = read_warm_start(path, self._searched.space, space, [o.name for o in objectives], section.limited)
         except ConfigError as error:
             raise ConfigError(f"nas.{self.config.approach}.warm_start: {error}") from None
         best = best_of(prior, problem, section.population)
@@ -298,6 +302,7 @@ class NAS:
     def build(self, architecture: Architecture) -> Any:
         """Return an extracted sub-network, recalibrated where there are images, in evaluation mode.
 
+        With precisions in the search, it is quantized as it says, and runs in ONNX Runtime (`OnnxNetwork`).
         None where the values come from published tables; with approach `basic`, the model that `model_builder` built
         and `train_func` trained.
         """
@@ -310,8 +315,10 @@ class NAS:
         net = self.supernet
         if not self._calibrates:
             return net.extract(architecture)
-        images = self._section.calibration_images
-        return calibrated_subnet(cast("ImageSupernet", net), architecture, cast("ImageData", self.data), images)
+        data, images = cast("ImageData", self.data), self._section.calibration_images
+        if self._section.precision is not None:
+            return cast("PrecisionSupernet", net).quantized(architecture, data, images)
+        return calibrated_subnet(cast("ImageSupernet", net), architecture, data, images)
 
     def objectives(self) -> list[Objective]:
         """Return what is optimised, in the order of `metrics`."""
@@ -377,6 +384,8 @@ class NAS:
             from nas_compress.objectives.calibration import calibration_conditions
 
             context |= calibration_conditions(cast("ImageSupernet", self.supernet), self._section.calibration_images)
+        if self._section.precision is not None:
+            context["quantization"] = cast("PrecisionSupernet", searched).conditions()
         return context
 
 

@@ -6,16 +6,18 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar, get_args
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from nas_compress.constraints import MULTIPLES, limit_texts
+from nas_compress.denas_keys import ENGINE, STRATEGIES, SUPERNETS, ModelType, SearchEngine, translated
 from nas_compress.objectives import objectives
-from nas_compress.objectives.config import LatencyConfig
+from nas_compress.objectives.config import LatencyConfig, ScoreOptions
 from nas_compress.settings import Count, FilePath, Fraction, Location, Natural, Positive, Settings, show
+from nas_compress.supernets.precision_config import PrecisionConfig
 
-Approach = Literal["dynas", "concurrent", "full", "evolutionary", "random"]
+Approach = Literal["dynas", "concurrent", "full", "evolutionary", "random", "denas"]
 APPROACHES: tuple[str, ...] = get_args(Approach)
 """The approaches that search a super-network."""
 
@@ -134,6 +136,11 @@ class SearchOptions(CommonOptions):
     test_fraction: Fraction = Field(1.0, description="Part of the search-validation images to use, 0 to 1.")
     calibration_images: Count = Field(2000, description="Training images for BN recalibration, at most.")
     latency: LatencyConfig = Field(default_factory=LatencyConfig, description="How latency is measured.")
+    precision: PrecisionConfig | None = Field(
+        None,
+        description="Search precisions (int8, fp32) along with the architecture, and measure sub-networks as they are "
+        "quantized; null = all in fp32.",
+    )
     warm_start: FilePath | None = Field(
         None,
         description="Results of an earlier search (ours, INC's or DyNAS-T's CSV), on any hardware: its front is "
@@ -150,6 +157,9 @@ class SearchOptions(CommonOptions):
     def measured(self) -> list[str]:
         """All metrics that are measured, by their registered names: the objectives, then what limits alone are on."""
         return [*map(canonical, self.metrics), *self.limited]
+
+    starts_with_largest: ClassVar[bool] = True
+    """Whether the largest architecture is evaluated first, so that limits can refer to it."""
 
     def strategy_options(self) -> dict[str, Any]:
         """Return what the approach's strategy takes beyond the options of all strategies, as plain data."""
@@ -247,6 +257,44 @@ class FullOptions(GenerationsOptions):
         return {**super().strategy_options(), "training_samples": samples}
 
 
+Probability = Annotated[float, Field(ge=0, le=1)]
+
+
+class DenasOptions(ScoreOptions, SearchOptions):
+    """DE-NAS: search for the best train-free score under limits; DE-NAS's own keys are understood."""
+
+    starts_with_largest: ClassVar[bool] = False
+
+    metrics: Metrics = Field(
+        default_factory=lambda: ["de_score"],
+        description="Objectives, in order: `de_score`, and with it `latency` and others for a front.",
+    )
+    num_evals: Count = Field(500, description="Architectures to score in all; DE-NAS's `max_epochs` sets it, too.")
+    search_engine: SearchEngine = Field(
+        ENGINE, description="The strategy, where `nas.search.search_algorithm` names no other."
+    )
+    select_num: Count = Field(10, description="Architectures that become parents: the best so far.")
+    crossover_num: Natural | None = Field(None, description="Children of two parents a generation; null = half of it.")
+    mutation_num: Natural | None = Field(None, description="Children of one parent a generation; null = half of it.")
+    m_prob: Probability = Field(0.2, description="Probability that a gene mutates.")
+    s_prob: Probability = Field(0.4, description="Probability that a gene of the whole network (depth, width) mutates.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _translate(cls, data: Any) -> Any:
+        return translated(data, 50) if isinstance(data, dict) else data
+
+    def evolution_options(self) -> dict[str, Any]:
+        """Return what the strategy `denas` takes."""
+        return {
+            "parents": self.select_num,
+            "crossovers": self.crossover_num,
+            "mutants": self.mutation_num,
+            "m_prob": self.m_prob,
+            "s_prob": self.s_prob,
+        }
+
+
 class SupernetSearch(SearchOptions):
     """A search in a super-network: shared by all approaches."""
 
@@ -298,12 +346,35 @@ class RandomConfig(RandomOptions, SupernetSearch):
     where: ClassVar[Location] = ("nas", "random")
 
 
+class DenasConfig(DenasOptions, SupernetSearch):
+    """Section `nas.denas`."""
+
+    where: ClassVar[Location] = ("nas", "denas")
+
+    model_type: ModelType | None = Field(
+        None, description="A domain of DE-NAS's, whose super-network is taken where `supernet` names no other."
+    )
+
+    @model_validator(mode="after")
+    def _choose_supernet(self) -> Self:
+        """Let the domain stand for its super-network, as long as none was named."""
+        if self.model_type is not None and "supernet" not in self.model_fields_set:
+            self.__dict__["supernet"] = SUPERNETS[self.model_type]
+        return self
+
+    @property
+    def strategy(self) -> str:
+        """The strategy of the search engine."""
+        return STRATEGIES[self.search_engine]
+
+
 OPTIONS: Mapping[str, type[SearchOptions]] = {
     "dynas": DynasOptions,
     "concurrent": ConcurrentOptions,
     "full": FullOptions,
     "evolutionary": EvolutionaryOptions,
     "random": RandomOptions,
+    "denas": DenasOptions,
 }
 """The options of each approach."""
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nas_compress.constraints import limit_texts, parse_constraint
+from nas_compress.constraints import parse_constraint
 from nas_compress.errors import ConfigError, NASError, suggest
 from nas_compress.registry import Registry
 from nas_compress.settings import Location, Problem, show
@@ -15,7 +15,7 @@ from nas_compress.settings import Location, Problem, show
 if TYPE_CHECKING:
     from nas_compress.approaches import SupernetSearch
     from nas_compress.objectives.config import LatencyConfig, TimingConfig
-    from nas_compress.recipe import QuantizeStep, SelectStep
+    from nas_compress.supernets.precision_config import PrecisionConfig
 
 
 def name_problems(registry: Registry[Any], name: str, location: Location) -> Iterator[Problem]:
@@ -162,8 +162,13 @@ def supernet_problems(
             yield Problem((*here, "constraints" if metric in limited else "metrics"), reason)
 
 
-def space_problems(supernet: str | None, allowed: Mapping[str, Any] | None, location: Location) -> Iterator[Problem]:
-    """Check a restriction of a registered super-network's space."""
+def space_problems(
+    supernet: str | None,
+    allowed: Mapping[str, Any] | None,
+    location: Location,
+    precision: PrecisionConfig | None = None,
+) -> Iterator[Problem]:
+    """Check a restriction of a registered super-network's space, with the precisions that are searched, if any."""
     from nas_compress.supernets import supernets
 
     if supernet is None or supernet not in supernets or not allowed:
@@ -171,7 +176,7 @@ def space_problems(supernet: str | None, allowed: Mapping[str, Any] | None, loca
     space = supernets.entry(supernet).info.get("space")
     try:
         if space is not None:
-            space().restrict(allowed)
+            (space() if precision is None else precision.space(space())).restrict(allowed)
     except NASError as error:
         yield Problem(location, str(error))
 
@@ -348,37 +353,6 @@ def results_path_problems(path: Path, location: Location) -> Iterator[Problem]:
         yield Problem(location, f"{show(path)} cannot be written (permission denied in {parent})")
 
 
-def quantize_problems(options: QuantizeStep, here: Location) -> Iterator[Problem]:
-    """Check that an engine is not given the options of another."""
-    if options.engine == "inc":
-        for name in sorted(options.onnxruntime_only & options.model_fields_set):
-            yield Problem((*here, name), "goes with engine 'onnxruntime' alone; leave it out with engine 'inc'")
-
-
-def select_problems(options: SelectStep, metrics: Sequence[str] | None, here: Location) -> Iterator[Problem]:
-    """Check that a selection is about metrics that the search measures, in their units.
-
-    Args:
-        options: The step.
-        metrics: The metrics of the search; None if there is none, which is reported elsewhere.
-        here: Where the step stands.
-    """
-    from nas_compress.objectives import objectives
-
-    if options.maximize is not None and options.minimize is not None:
-        yield Problem(here, "maximize and minimize are both given; choose by one metric, put limits on the others")
-    direction, goal = options.goal
-    yield from _measured_problems(goal, metrics, (*here, direction))
-    if goal in objectives and (right := objectives.entry(goal).info["direction"]) != direction:
-        yield Problem((*here, direction), f"{goal!r} is an objective to {right}")
-    for name, text in limit_texts(options.constraints):
-        location = (*here, "constraints", name)
-        if unmeasured := list(_measured_problems(name, metrics, location)):
-            yield from unmeasured
-        else:
-            yield from limit_problems(name, text, location)
-
-
 def limit_problems(name: str, text: str, location: Location) -> Iterator[Problem]:
     """Check that a limit on a registered metric can be read, and is in the metric's unit."""
     from nas_compress.objectives import objectives
@@ -387,13 +361,3 @@ def limit_problems(name: str, text: str, location: Location) -> Iterator[Problem
         parse_constraint(text, name=name, unit=objectives.entry(name).info["unit"])
     except NASError as error:
         yield Problem(location, str(error))
-
-
-def _measured_problems(name: str, metrics: Sequence[str] | None, location: Location) -> Iterator[Problem]:
-    """Check that a metric exists and is one of the search's."""
-    from nas_compress.objectives import objectives
-
-    if name not in objectives:
-        yield from name_problems(objectives, name, location)
-    elif metrics is not None and objectives.canonical(name) not in canonical_metrics(metrics):
-        yield Problem(location, f"{name!r} is not measured by the 'nas' step; add it to its metrics {list(metrics)}")

@@ -117,13 +117,16 @@ def _check_plot(path: Path) -> None:
 
 @app.command()
 def compress(recipe: RecipeArgument, output: OutputOption = None, seed: SeedOption = None) -> None:
-    """Run a recipe: train, search, select, fine-tune, quantize, export, measure.
+    """Run a recipe: train, search, select, distill, prune, quantize, export, measure.
 
     Every step's outcome is kept in the output folder: run the command again and it goes on at the first step that
-    is not done.
+    is not done. Exit code 1 says that a step's `stop_if` ended the recipe.
     """
     result = _run(_recipe(recipe, output, seed))
     console.show_compression(result)
+    if result.stopped is not None:
+        console.say(f"stopped at {result.stopped}")
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -17,6 +17,7 @@ from nas_compress.approaches import (
     BasicConfig,
     CommonOptions,
     ConcurrentConfig,
+    DenasConfig,
     DynasConfig,
     EvolutionaryConfig,
     FullConfig,
@@ -88,8 +89,8 @@ class NASConfig(Settings):
     Sections are attributes (`config.dynas.population = 50`); wrong names and values raise at once.
 
     Args:
-        approach: `"dynas"`, `"concurrent"`, `"full"`, `"evolutionary"`, `"random"`, or `"basic"`, for which INC's None
-            stands as well.
+        approach: `"dynas"`, `"concurrent"`, `"full"`, `"evolutionary"`, `"random"`, `"denas"`, or `"basic"`, for which
+            INC's None stands as well.
         search_space: Restriction of the super-network's space, legal values per elastic dimension (`{"ks": [3, 5]}`);
             with `"basic"`, the whole space.
         search_algorithm: Algorithm of the approach; None for its default.
@@ -118,6 +119,7 @@ class NASConfig(Settings):
         default_factory=EvolutionaryConfig, description="Settings of `approach: evolutionary`."
     )
     random: RandomConfig = Field(default_factory=RandomConfig, description="Settings of `approach: random`.")
+    denas: DenasConfig = Field(default_factory=DenasConfig, description="Settings of `approach: denas`.")
     basic: BasicConfig = Field(default_factory=BasicConfig, description="Settings of `approach: basic`.")
 
     _source: Source | None = PrivateAttr(None)
@@ -247,12 +249,16 @@ class NASConfig(Settings):
             return self.search.search_algorithm or "nsga2"
         if self.approach == "basic":
             return self.search.search_algorithm or ALGORITHMS[0]
+        if self.approach == "denas":
+            return self.search.search_algorithm or self.denas.strategy
         return self.approach
 
     def strategy_options(self) -> dict[str, Any]:
         """Return what the strategy takes besides the seed and the population, as plain data."""
         section = self._common
         options = section.strategy_options() if isinstance(section, SupernetSearch) else {}
+        if self.strategy == "denas":
+            options |= self.denas.evolution_options()
         if self.approach in PREDICTING and self.search.search_algorithm is not None:
             options["algorithm"] = self.search.search_algorithm
         return options
@@ -343,12 +349,14 @@ class NASConfig(Settings):
         if not own_strategy:
             yield from search_checks.strategy_problems(section, self.approach, self.search_algorithm, here, search)
         yield from search_checks.search_problems(section, self.approach, here)
+        yield from search_checks.precision_problems(section, None if own_supernet else section.supernet, here)
         yield from checks.direction_problems(self.metrics, self.higher_is_better, search)
         yield from checks.results_problems(section, here)
         needed = checks.needs_data(section.measured)
         if not own_supernet:
             yield from checks.supernet_problems(section.supernet, section.measured, here, section.limited)
-            yield from checks.space_problems(section.supernet, self.search_space, (*search, "search_space"))
+            space = (*search, "search_space")
+            yield from checks.space_problems(section.supernet, self.search_space, space, section.precision)
             yield from search_checks.warm_start_problems(section, section.supernet, self.search_space, here)
             yield from checks.weights_problems(section, here, needed=needed)
         if not own_data:

@@ -6,7 +6,7 @@ import logging
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -213,26 +213,32 @@ def show_measurements(rows: Sequence[tuple[Objective, Measurement]]) -> None:
 
 
 def show_compression(result: CompressionResult) -> None:
-    """Print what the exported files measured, how they compare, and where everything is."""
-    if result.artefacts:
-        from nas_compress.report import artefact_conditions, check_limits, compare_all, limit_sentence, sentence
-        from nas_compress.report.write import TABLE_HEADERS, table_rows
+    """Print what the steps did, what the exported files measured, how they compare, and where everything is."""
+    from nas_compress import report
 
-        table = Table(
-            title="Exported files, measured", title_justify="left", title_style="bold", box=None, padding=(0, 1)
-        )
-        for column, header in enumerate(TABLE_HEADERS):
-            table.add_column(header, justify="right" if column else "left", no_wrap=True)
-        for row in table_rows(result.artefacts):
-            table.add_row(*row)
-        _out.print(table)
-        for comparison in compare_all(result.artefacts):
-            say(sentence(comparison))
-        for limit in check_limits(result.outcomes.get("select", {}).get("constraints", {}), result.artefacts):
-            say(limit_sentence(limit))
-        for line in artefact_conditions(result.artefacts):
+    if rows := report.steps_rows(result.outcomes):
+        _show_table("Steps", report.STEP_HEADERS, rows)
+        for line in report.step_conditions(result.outcomes):
+            say(line)
+    if result.artefacts:
+        _show_table("Exported files, measured", report.TABLE_HEADERS, report.table_rows(result.artefacts))
+        for comparison in report.compare_all(result.artefacts):
+            say(report.sentence(comparison))
+        limits = result.outcomes.get("select", {}).get("constraints", {})
+        for limit in report.check_limits(limits, result.artefacts):
+            say(report.limit_sentence(limit))
+        for line in report.artefact_conditions(result.artefacts):
             say(line)
     say(f"everything: {result.folder}")
+
+
+def _show_table(title: str, headers: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 1))
+    for column, header in enumerate(headers):
+        table.add_column(header, justify="right" if 0 < column and header else "left", no_wrap=bool(header))
+    for row in rows:
+        table.add_row(*row)
+    _out.print(table)
 
 
 def show_popdb(found: PopDB, left_out: int = 0) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel
 
@@ -18,7 +18,10 @@ from nas_compress.compression.steps import STEPS
 from nas_compress.errors import ConfigError
 from nas_compress.files import replacing
 from nas_compress.recipe import Recipe, Step
-from nas_compress.report import write_report
+from nas_compress.report import steps_table, write_report
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -46,11 +49,17 @@ class CompressionResult:
         folder: Where all files are.
         outcomes: What each step came to, as plain data, by the step's name.
         artefacts: The entries of `report.json`, one per exported file; empty without a `benchmark` step.
+        stopped: Why the recipe ended before its last step: the condition that held, by `stop_if`; None if it did not.
     """
 
     folder: Path
     outcomes: dict[str, dict[str, Any]]
     artefacts: list[dict[str, Any]]
+    stopped: str | None = None
+
+    def table(self) -> pd.DataFrame:
+        """Return accuracy, size and latency of the network after each step that made one; see `report.steps`."""
+        return steps_table(self.outcomes)
 
 
 def compress(
@@ -67,7 +76,7 @@ def compress(
 
     Args:
         recipe: A `Recipe`, or the path (or template name) of a YAML file with one.
-        until: Stop after this step.
+        until: Stop after this step: its name, with a number for a later one of that name (`prune_2`).
         progress: Called often while the steps work.
 
     Raises:
@@ -76,20 +85,22 @@ def compress(
     """
     recipe = recipe if isinstance(recipe, Recipe) else Recipe.from_yaml(recipe)
     check(recipe, until)
-    run = _Run(recipe)
-    for step in recipe.steps:
-        run.do(step, progress or (lambda _: None))
-        if step.name == until:
+    run, stopped = _Run(recipe), None
+    for label, step in recipe.labelled():
+        outcome = run.do(label, step, progress or (lambda _: None))
+        if outcome.get("stops"):
+            stopped = f"{label}: {outcome['dropped']}"
+        if stopped or label == until:
             break
     artefacts = run.state.outcomes.get("benchmark", {}).get("artefacts", [])
     if artefacts:
         write_report(run.state.folder)
-    return CompressionResult(run.state.folder, run.state.outcomes, artefacts)
+    return CompressionResult(run.state.folder, run.state.outcomes, artefacts, stopped)
 
 
 def check(recipe: Recipe, until: str | None = None) -> None:
     """Check that a recipe can be run up to a step; raises `ConfigError` before any work."""
-    if until is not None and recipe.step(until) is None:
+    if until is not None and until not in dict(recipe.labelled()):
         raise ConfigError(f"the recipe {recipe.name!r} has no {until!r} step")
     recipe.check()
 
@@ -119,36 +130,38 @@ class _Run:
     def _inputs(self) -> dict[str, Any]:
         """Return what all steps depend on: settings, and the contents of the files that they name."""
         recipe = self.state.recipe
-        settings = recipe.model_dump(mode="json", exclude={"steps", "output", "name"})
+        settings = recipe.model_dump(mode="json", exclude={"steps", "output", "name", "latency"})
         path = recipe.supernet_ckpt_path
         weights = None if path is None else hashlib.sha256(path.read_bytes()).hexdigest()
         return {**settings, "weights": weights, "data": self.state.data.fingerprint}
 
-    def do(self, step: Step, progress: Callable[[StepProgress], None]) -> None:
-        """Run a step, unless it is done."""
-        key = self._key(step)
-        done = self._record.steps.get(step.name)
+    def do(self, label: str, step: Step, progress: Callable[[StepProgress], None]) -> dict[str, Any]:
+        """Run a step, unless it is done, and return what it came to."""
+        key = self._key(label, step)
+        self.state.step = label
+        done = self._record.steps.get(label)
         if done is not None and done.key == key and self._whole(done.outcome):
-            self.state.outcomes[step.name] = done.outcome
-            progress(StepProgress(step.name, 1, 1, "done before"))
-            return
-        self._forget_from(step)
-        progress(StepProgress(step.name, 0, 1))
-        outcome = STEPS[step.name](
-            self.state, step.options, lambda d, t, n="": progress(StepProgress(step.name, d, t, n))
-        )
-        self.state.outcomes[step.name] = outcome
-        self._record.steps[step.name] = _StepRecord(key=key, outcome=outcome)
+            self.state.outcomes[label] = done.outcome
+            progress(StepProgress(label, 1, 1, "done before"))
+            return done.outcome
+        self._forget_from(label)
+        progress(StepProgress(label, 0, 1))
+        outcome = STEPS[step.name](self.state, step.options, lambda d, t, n="": progress(StepProgress(label, d, t, n)))
+        self.state.outcomes[label] = outcome
+        self._record.steps[label] = _StepRecord(key=key, outcome=outcome)
         self._write()
-        progress(StepProgress(step.name, 1, 1, "done"))
+        progress(StepProgress(label, 1, 1, outcome.get("dropped", "done")))
+        return outcome
 
-    def _key(self, step: Step) -> str:
+    def _key(self, label: str, step: Step) -> str:
         """Return what the step's outcome depends on, as a hash; the work in progress does not depend on all of it."""
         options = step.options.model_dump(mode="json")
         begun = self._digest.copy()
-        begun.update(_canonical({step.name: {k: v for k, v in options.items() if k not in _EXTENDABLE}}))
-        self.state.work_keys[step.name] = begun.hexdigest()[:12]
-        self._digest.update(_canonical({step.name: options}))
+        begun.update(_canonical({label: {k: v for k, v in options.items() if k not in _EXTENDABLE}}))
+        self.state.work_keys[label] = begun.hexdigest()[:12]
+        self._digest.update(_canonical({label: options}))
+        if step.name == "select":  # from here on, networks are measured
+            self._digest.update(_canonical(self.state.recipe.latency.model_dump(mode="json")))
         if step.name == "benchmark":
             self._digest.update(_canonical([describe_hardware(), _versions()]))
         return self._digest.hexdigest()[:16]
@@ -156,10 +169,10 @@ class _Run:
     def _whole(self, outcome: Mapping[str, Any]) -> bool:
         return all((self.state.folder / name).is_file() for name in outcome.get("files", []))
 
-    def _forget_from(self, step: Step) -> None:
+    def _forget_from(self, label: str) -> None:
         """Drop a step, those after it and those that the recipe no longer has, with the files they made."""
-        names = [s.name for s in self.state.recipe.steps]
-        kept = names[: names.index(step.name)]
+        names = [name for name, _ in self.state.recipe.labelled()]
+        kept = names[: names.index(label)]
         for name in [name for name in self._record.steps if name not in kept]:
             for file in self._record.steps.pop(name).outcome.get("files", []):
                 (self.state.folder / file).unlink(missing_ok=True)

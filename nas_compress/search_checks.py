@@ -6,12 +6,22 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from nas_compress.approaches import APPROACHES, PREDICTING, SearchOptions, approaches_with, canonical
-from nas_compress.checks import file_problems, latency_problems, limit_problems, metric_problems, name_problems
+from nas_compress.checks import (
+    file_problems,
+    latency_problems,
+    limit_problems,
+    metric_problems,
+    name_problems,
+    needs_data,
+)
+from nas_compress.denas_keys import ENGINE
 from nas_compress.errors import NASError, suggest
+from nas_compress.objectives.config import TERMS, ScoreOptions
 from nas_compress.settings import Location, Problem, show
 
 if TYPE_CHECKING:
     from nas_compress.space import SearchSpace
+    from nas_compress.supernets.precision_config import PrecisionConfig
 
 
 def strategy_problems(
@@ -52,6 +62,11 @@ def _algorithm_problems(
         if algorithm != "random":
             reason = f"{show(algorithm)} does not go with approach 'random'"
             yield Problem(location, f"{reason}; leave it out, or write approach: evolutionary")
+        return
+    if approach == "denas" and getattr(options, "search_engine", ENGINE) != ENGINE:
+        yield Problem(
+            location, f"{show(algorithm)} and denas.search_engine are both given; they say the same, give one"
+        )
         return
     if algorithm in APPROACHES:
         yield Problem(location, f"{show(algorithm)} is an approach of its own; write approach: {algorithm}")
@@ -124,12 +139,27 @@ def search_problems(options: SearchOptions, approach: str, here: Location) -> It
         )
     yield from metric_problems(options.metrics, here)
     yield from constraint_problems(options, here)
+    yield from score_problems(options, here)
     if "latency" in options.measured and replay_of(getattr(options, "supernet", None)) is None:
         yield from latency_problems(options.latency, (*here, "latency"))
     if options.reference_point is not None:
         yield from point_problems(options.reference_point, options, (*here, "reference_point"))
     if options.warm_start is not None:
         yield from file_problems(options.warm_start, (*here, "warm_start"))
+
+
+def score_problems(options: SearchOptions, here: Location) -> Iterator[Problem]:
+    """Check the weights of the train-free score, if it is measured."""
+    if "de_score" not in options.measured or not isinstance(options, ScoreOptions):
+        return
+    weights = options.weights()
+    if len(weights) == len(TERMS) and not any(weights.values()):
+        yield Problem(here, f"all weights of the score are 0; give one of {', '.join(TERMS)} more")
+    if weights.get("latency") and options.latency.lut is None:
+        reason = "wants latency.lut, a table of nas-compress build-lut; without one, put latency among metrics"
+        yield Problem((*here, "latency_weight"), reason)
+    elif weights.get("latency") and "latency" not in options.measured:
+        yield from latency_problems(options.latency, (*here, "latency"))
 
 
 def constraint_problems(options: SearchOptions, here: Location) -> Iterator[Problem]:
@@ -161,6 +191,8 @@ def warm_start_problems(
     if path is None or whole is None or list(file_problems(path, here)):
         return
     try:
+        if options.precision is not None:
+            whole = options.precision.space(whole)
         space = whole.restrict(allowed or {})
     except NASError:  # reported where the restriction stands
         return
@@ -168,6 +200,51 @@ def warm_start_problems(
         read_warm_start(path, whole, space, [canonical(name) for name in options.metrics], options.limited)
     except NASError as error:
         yield Problem((*here, "warm_start"), str(error))
+
+
+def precision_problems(section: SearchOptions, supernet: str | None, here: Location) -> Iterator[Problem]:
+    """Check that what is measured can be measured on quantized sub-networks, and that the super-network has these.
+
+    Args:
+        section: What is searched.
+        supernet: The super-network's name; None where it is given as an object.
+        here: Where the section stands.
+    """
+    if section.precision is None:
+        return
+    if not needs_data(section.measured):
+        reason = "wants a metric of quality, such as acc: without one, the lowest precision is always the best"
+        yield Problem((*here, "metrics"), f"{list(section.metrics)} with precision {reason}")
+    if "latency" in section.measured:
+        for name, wanted in {"backend": section.precision.engine, "precision": "fp32", "lut": None}.items():
+            if (found := getattr(section.latency, name)) != wanted:
+                reason = f"does not go with precision, whose engine is {section.precision.engine!r}"
+                yield Problem((*here, "latency", name), f"{show(found)} {reason}; wants {show(wanted)}")
+    if supernet is not None:
+        yield from _quantizable_problems(supernet, section.precision, (*here, "precision"))
+
+
+def _quantizable_problems(supernet: str, precision: PrecisionConfig, location: Location) -> Iterator[Problem]:
+    """Check that a registered super-network has sub-networks of images whose blocks can be quantized."""
+    from nas_compress.supernets import replay_of, supernets
+
+    if supernet not in supernets:  # reported where it stands
+        return
+    info = supernets.entry(supernet).info
+    if replay_of(supernet) is not None:
+        reason = "whose values come from published tables: there is no network to quantize"
+    elif (task := info.get("task", "images")) != "images" or not info["metrics"]:
+        reason = f"which takes {task}" if task != "images" else "which shares no weights"
+        reason = f"{reason}; it is for super-networks of images"
+    else:
+        space = registered_space(supernet)
+        try:
+            if space is not None:
+                precision.space(space)
+        except NASError as error:
+            yield Problem(location, str(error))
+        return
+    yield Problem(location, f"does not go with {supernet!r}, {reason}; write null")
 
 
 def registered_space(supernet: str | None) -> SearchSpace | None:

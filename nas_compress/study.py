@@ -192,7 +192,7 @@ class Study:
         key = (architecture, objective.name, self._keys[objective.name])
         self._watch.start_clock()
         try:
-            module: Any = None if isinstance(objective, AnalyticObjective) else subnet()
+            module: Any = subnet() if objective.uses_subnet else None
             measurement = objective.measure(module, architecture)
         except EvaluationError as error:
             logger.warning("%s of %s failed: %s", objective.name, architecture, error)

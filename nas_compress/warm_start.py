@@ -16,6 +16,7 @@ from nas_compress.objectives.base import AnalyticObjective, Objective
 from nas_compress.search import SearchProblem, Trial, pareto
 from nas_compress.search.problem import Limits
 from nas_compress.space import Architecture, SearchSpace
+from nas_compress.space.precision import PrecisionSpace
 from nas_compress.tables import read_results
 
 logger = logging.getLogger(__name__)
@@ -62,7 +63,8 @@ def best_of(trials: Sequence[Trial], problem: SearchProblem, most: int) -> list[
     order in which they add most to the front's hypervolume. Limits on measured metrics are not looked at: they may
     hold for other hardware. Objectives that can be computed are computed. Where the earlier search has no value of a
     measured cost, the first descriptor that is a cost (MACs) stands in for it: without one, nothing but the most
-    accurate architecture would be left of a search for accuracy and MACs when latency is what counts now.
+    accurate architecture would be left of a search for accuracy and MACs when latency is what counts now. Where
+    precisions are searched, each comes in the lowest precision first, and then as it was.
 
     Args:
         trials: As `read_warm_start` returns them.
@@ -88,7 +90,8 @@ def best_of(trials: Sequence[Trial], problem: SearchProblem, most: int) -> list[
     if not len(front):
         return []
     order = pareto.greedy_improvement(costs[front], costs[:0], pareto.reference_point(costs[front]), most)
-    return [complete[i].architecture for i in front[order]]
+    best = [complete[i].architecture for i in front[order]]
+    return problem.space.lowered_too(best)[:most] if isinstance(problem.space, PrecisionSpace) else best
 
 
 def _criteria(trials: Sequence[Trial], problem: SearchProblem) -> list[Objective]:

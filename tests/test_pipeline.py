@@ -32,7 +32,7 @@ def recipe(folder, **changes):
             "calibration_images": 200, "search_space": {"r": [8, 12]},
         },
         "select": {"constraints": {"macs": "<= 0.9 x largest"}},
-        "finetune": {"epochs": 1, "batch_size": 256},
+        "distill": {"epochs": 1, "batch_size": 256},
         "quantize": {"calibration_images": 32},
         "export": {},
         "benchmark": {"latency": quick},
@@ -40,7 +40,7 @@ def recipe(folder, **changes):
     for name, change in changes.items():
         options[name] = {**options[name], **change}
     listed = [{name: value} for name, value in options.items()]
-    return Recipe(name="tiny", supernet="digits_mbv3", seed=1, output=folder, steps=listed)
+    return Recipe(name="tiny", supernet="digits_mbv3", seed=1, output=folder, steps=listed, latency=quick)
 
 
 def state_of(result):
@@ -125,12 +125,12 @@ def test_run_again_nothing_is_done_twice(finished):
     assert result.artefacts == finished.artefacts
 
 
-STEPS = ["train_supernet", "nas", "select", "finetune", "quantize", "export", "benchmark"]
+STEPS = ["train_supernet", "nas", "select", "distill", "quantize", "export", "benchmark"]
 CHANGES = {
     "train_supernet": {"lr": 0.02},
     "nas": {"calibration_images": 300},
     "select": {"constraints": {"macs": "<= 0.3 x largest"}},
-    "finetune": {"lr": 0.02},
+    "distill": {"lr": 0.02},
     "quantize": {"calibration_images": 33},
     "export": {"formats": ["onnx"]},
     "benchmark": {"batch_size": 2},
@@ -178,16 +178,16 @@ def test_missing_files_are_made_again(copied):
 
 def test_steps_that_the_recipe_no_longer_has_leave_nothing_behind(copied):
     shorter = recipe(copied)
-    shorter.steps = [step for step in shorter.steps if step.name not in ("finetune", "quantize")]
+    shorter.steps = [step for step in shorter.steps if step.name not in ("distill", "quantize")]
     result, worked = run(shorter)
     assert worked == ["export", "benchmark"]
     assert [entry["name"] for entry in result.artefacts] == ["largest fp32", "chosen fp32"]
     assert not (copied / "models" / "chosen_int8.onnx").exists()
-    assert not {"finetune", "quantize"} & set(json.loads((copied / "report.json").read_text())["steps"])
+    assert not {"distill", "quantize"} & set(json.loads((copied / "report.json").read_text())["steps"])
 
 
 def test_an_unfinished_change_leaves_no_report_of_the_run_before(copied, monkeypatch):
-    monkeypatch.setitem(steps.STEPS, "finetune", broken)
+    monkeypatch.setitem(steps.STEPS, "distill", broken)
     with pytest.raises(KeyboardInterrupt):
         compress(recipe(copied, select={"constraints": {"macs": "<= 0.3 x largest"}}))
     with pytest.raises(ConfigError, match="not come to a 'benchmark' step"):
@@ -237,7 +237,7 @@ def test_limits_that_cannot_be_met_leave_the_search_intact(tmp_path):
     with pytest.raises(InfeasibleError, match="closest"):
         compress(recipe(tmp_path, select={"constraints": {"macs": "<= 10"}}))
     _, worked = run(recipe(tmp_path))
-    assert worked == ["select", "finetune", "quantize", "export", "benchmark"]
+    assert worked == ["select", "distill", "quantize", "export", "benchmark"]
 
 
 @pytest.mark.parametrize("record", ["{", '{"steps": []}', '{"steps": {"train_supernet": {}}}', '{"version": 9}'])

@@ -35,7 +35,8 @@ def write_recipe(folder):
         {"train_supernet": {"epochs": 4, "batch_size": 128, "subnets_per_step": 2}},
         {"nas": {"metrics": ["acc", "macs"], "population": 6, "num_evals": 20, "calibration_images": 400}},
         {"select": {"constraints": {"macs": "<= 0.5 x largest"}}},
-        {"finetune": {"epochs": 6, "batch_size": 128}},
+        {"distill": {"epochs": 6, "batch_size": 128}},
+        {"prune": {"rounds": 2, "training": {"epochs": 2, "batch_size": 128}}},
         {"quantize": {"calibration_images": 64}},
         "export",
     ]
@@ -83,5 +84,5 @@ def test_a_killed_recipe_ends_as_one_left_alone(tmp_path):
     assert kills >= 3
     first, second = outcome(alone), outcome(killed)
     keys = [{name: step["key"] for name, step in record["steps"].items()} for record in (first[0], second[0])]
-    assert keys[0] == keys[1] and len(keys[0]) == 6
+    assert keys[0] == keys[1] and len(keys[0]) == 7
     assert first[1:] == second[1:]

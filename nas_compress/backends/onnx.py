@@ -31,6 +31,8 @@ def to_onnx(module: nn.Module, example: Inputs, dynamic_axes: Axes | None = None
     One input is called `input`, several have the names of the parameters of `forward`; one output is called `output`,
     several `output_0` and so on.
 
+    A module that holds an ONNX model already (`OnnxNetwork`) gives that.
+
     The tracing exporter is used on purpose: the newer one takes ten times as long, which a search would pay for
     every architecture.
 
@@ -45,8 +47,11 @@ def to_onnx(module: nn.Module, example: Inputs, dynamic_axes: Axes | None = None
     """
     import torch
 
+    from nas_compress.compression.quantized import OnnxNetwork
     from nas_compress.objectives.modes import evaluating
 
+    if isinstance(module, OnnxNetwork):
+        return module.onnx
     inputs = as_tuple(example)
     failures = (RuntimeError, ValueError, TypeError, IndexError, torch.onnx.errors.OnnxExporterError)
     try:

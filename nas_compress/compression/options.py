@@ -7,8 +7,8 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AliasChoices, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from nas_compress.settings import Count, FilePath, Location, Positive, Settings
-from nas_compress.training.config import FinetuneOptions
+from nas_compress.settings import Count, FilePath, Location, Settings
+from nas_compress.training.config import DistillOptions
 
 
 class AccuracyCriterion(Settings):
@@ -84,12 +84,41 @@ class QuantizeOptions(Settings):
 
     @model_serializer(mode="wrap")
     def _without_idle_options(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out the defaults of what the engine does not know, so that a recipe that is written reads back."""
-        idle = self.onnxruntime_only - self.model_fields_set if self.engine == "inc" else frozenset()
-        return {name: value for name, value in serialize(self).items() if name not in idle}
+        """Leave out the defaults of what has no effect, so that a recipe that is written reads back."""
+        idle = set(self.onnxruntime_only) if self.engine == "inc" else set()
+        if self.approach != "static":
+            idle.add("method")
+        if self.accuracy_criterion is None:
+            idle.add("tuning_criterion")
+        return {n: v for n, v in serialize(self).items() if n not in idle - self.model_fields_set}
 
 
 Pattern = Annotated[str, Field(pattern=r"^(channel|1x1|[1-9]\d*:[1-9]\d*)$")]
+
+
+class PruneTraining(DistillOptions):
+    """Training after each round of pruning."""
+
+    where: ClassVar[Location] = ("prune", "training")
+
+    epochs: Count = Field(3, description="Passes over the training images in each round")
+    teacher: Literal["largest"] | None = Field(
+        "largest", description="The network that is learnt from besides the labels; null for labels alone."
+    )
+
+    of_teacher: ClassVar[frozenset[str]] = frozenset({"distillation", "temperature", "features"})
+
+    @model_validator(mode="after")
+    def _no_teacher_no_distillation(self) -> Self:
+        if self.teacher is None and (given := sorted(self.of_teacher & self.model_fields_set)):
+            raise ValueError(f"{given[0]} wants a teacher, and teacher is null")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_idle_options(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what has no effect without a teacher, so that a recipe that is written reads back."""
+        idle = self.of_teacher if self.teacher is None else frozenset()
+        return {name: value for name, value in serialize(self).items() if name not in idle}
 
 
 class PruneOptions(Settings):
@@ -109,13 +138,13 @@ class PruneOptions(Settings):
         "local", description="Whether layers share the target (`global`) or each has it (`local`)."
     )
     excluded_op_names: list[str] = Field(
-        default_factory=list, description="Layers that are not pruned: names, or patterns such as `stages.0.*`."
+        default_factory=list,
+        description="Layers that are not pruned (pattern `channel`: that keep their outputs): names in the "
+        "network, or patterns such as `4.*`; the name of a block stands for all layers in it.",
     )
     rounds: Count = Field(3, description="Rounds of pruning and fine-tuning; sparsity rises to the target over them.")
     round_to: Count = Field(8, description="Numbers of channels are kept at multiples of this (pattern `channel`).")
-    finetune: FinetuneOptions = Field(
-        default_factory=lambda: FinetuneOptions(epochs=3), description="Training in each round."
-    )
+    training: PruneTraining = Field(default_factory=PruneTraining, description="Training in each round.")
 
     @property
     def n_of_m(self) -> tuple[int, int] | None:
@@ -123,29 +152,38 @@ class PruneOptions(Settings):
         n, colon, m = self.pattern.partition(":")
         return (int(n), int(m)) if colon else None
 
+    @property
+    def idle(self) -> frozenset[str]:
+        """The options that have no effect with this pattern."""
+        if self.pattern == "channel":
+            return frozenset()
+        return frozenset({"round_to"} if self.n_of_m is None else {"round_to", "pruning_scope", "target_sparsity"})
+
     @model_validator(mode="after")
-    def _n_below_m(self) -> Self:
-        if (pair := self.n_of_m) is not None:
-            if pair[0] >= pair[1]:
-                raise ValueError(f"pattern = {self.pattern!r} removes nothing; N must be less than M")
-            if "target_sparsity" in self.model_fields_set:
-                raise ValueError(f"target_sparsity does not go with pattern {self.pattern!r}, which has its own")
+    def _fits_the_pattern(self) -> Self:
+        if (pair := self.n_of_m) is not None and pair[0] >= pair[1]:
+            raise ValueError(f"pattern = {self.pattern!r} removes nothing; N must be less than M")
+        if given := sorted(self.idle & self.model_fields_set):
+            raise ValueError(f"{given[0]} has no effect with pattern {self.pattern!r}; leave it out")
         return self
 
+    @model_serializer(mode="wrap")
+    def _without_idle_options(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what has no effect, so that a recipe that is written reads back."""
+        return {name: value for name, value in serialize(self).items() if name not in self.idle}
 
-class DistillOptions(FinetuneOptions):
-    """Training of the chosen network on the outputs of a larger one."""
+
+class DistillStepOptions(DistillOptions):
+    """Training of the chosen network on the labels and on a teacher."""
 
     where: ClassVar[Location] = ("distill",)
 
     teacher: Literal["largest"] | FilePath = Field(
-        "largest", description="`largest` (sub-network), or an ONNX file that maps the same images to logits."
+        "largest", description="`largest` (sub-network), or an ONNX file that maps images of the same size to logits."
     )
-    distillation: float = Field(0.5, gt=0, le=1, description="Weight of the teacher's soft outputs against the labels.")
-    temperature: Positive = Field(1.0, description="Divides teacher's and student's logits before the softmax.")
-    features: float = Field(
-        0.0,
-        ge=0,
-        allow_inf_nan=False,
-        description="Weight of the difference to the teacher's features after each stage.",
-    )
+
+    @model_validator(mode="after")
+    def _features_of_a_module(self) -> Self:
+        if self.features and self.teacher != "largest":
+            raise ValueError("features wants teacher 'largest': an ONNX file gives no features, only logits")
+        return self

@@ -1,7 +1,8 @@
-"""Rewriting quantized ONNX graphs (QDQ: `QuantizeLinear` and `DequantizeLinear` pairs) into faster equals."""
+"""Rewriting quantized ONNX graphs (QDQ: `QuantizeLinear` and `DequantizeLinear` pairs) into faster or closer ones."""
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -81,3 +82,60 @@ def _as_addition(
         helper.make_node("Add", [f"{name}_scaled", f"{name}_beta"], [name], name=f"{name}_addition"),
     ]
     return nodes, [numpy_helper.from_array(value, key) for key, value in values.items()]
+
+
+def read_fp32(model: onnx.ModelProto, quantized: Collection[str], original: onnx.ModelProto) -> None:
+    """Let nodes that stay in fp32 read fp32, where a neighbour in 8 bits had their inputs rounded.
+
+    A quantizer rounds a tensor for all its readers as soon as one of them is quantized. What an fp32 node computed,
+    the graph's input, or a constant that two nodes share, need not reach another fp32 node through 8 bits. Where the
+    source is itself in 8 bits, its rounding is part of it and stays.
+
+    Args:
+        model: Changed in place, before any other rewriting.
+        quantized: Names of the nodes in 8 bits.
+        original: The model before quantization.
+    """
+    graph = model.graph
+    producers = {output: node for node in graph.node for output in node.output}
+    constants = {tensor.name: tensor for tensor in original.graph.initializer}
+    before = {node.name: node for node in original.graph.node}
+    present = {tensor.name for tensor in graph.initializer}
+    for node in graph.node:
+        if node.name in quantized or node.name not in before:
+            continue
+        for position, (name, was) in enumerate(zip(node.input, before[node.name].input, strict=True)):
+            if name != was and was in constants:
+                node.input[position] = was
+                if was not in present:
+                    graph.initializer.append(constants[was])
+                    present.add(was)
+            elif (source := _source(name, producers)) and _name(producers.get(source)) not in quantized:
+                node.input[position] = source
+    _remove_unread(graph)
+
+
+def _name(node: onnx.NodeProto | None) -> str:
+    return node.name if node is not None else ""
+
+
+def _source(name: str, producers: Mapping[str, onnx.NodeProto]) -> str | None:
+    """Return the tensor that a pair of `QuantizeLinear` and `DequantizeLinear` rounds to the named one, if one does."""
+    dequantize = producers.get(name)
+    if dequantize is None or dequantize.op_type != "DequantizeLinear":
+        return None
+    quantize = producers.get(dequantize.input[0])
+    return quantize.input[0] if quantize is not None and quantize.op_type == "QuantizeLinear" else None
+
+
+def _remove_unread(graph: onnx.GraphProto) -> None:
+    """Remove pairs that nothing reads any more, and their constants."""
+    for op_type in ("DequantizeLinear", "QuantizeLinear"):
+        read = {name for node in graph.node for name in node.input} | {each.name for each in graph.output}
+        nodes = [node for node in graph.node if node.op_type != op_type or node.output[0] in read]
+        del graph.node[:]
+        graph.node.extend(nodes)
+    read = {name for node in graph.node for name in node.input} | {each.name for each in graph.output}
+    tensors = [tensor for tensor in graph.initializer if tensor.name in read]
+    del graph.initializer[:]
+    graph.initializer.extend(tensors)

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 from nas_compress.agent import NAS
 from nas_compress.data import load_data
-from nas_compress.recipe import Recipe
+from nas_compress.recipe import NasStep, Recipe
 from nas_compress.space import Architecture
+from nas_compress.space.precision import PRECISION
 from nas_compress.supernets import load_supernet, supernets
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from nas_compress.result import SearchResult
     from nas_compress.study import StudyProgress
     from nas_compress.supernets.base import ImageSupernet
+    from nas_compress.supernets.precision import PrecisionSupernet
 
 LARGEST, CHOSEN = "largest", "chosen"
 """The two networks of a recipe: the largest of the searched space, and the one that the recipe makes."""
@@ -34,21 +36,27 @@ class State:
     Attributes:
         recipe: What is run.
         folder: Where all files go.
-        outcomes: What each finished step came to, as plain data, by the step's name; `files` in it are the files
+        outcomes: What each finished step came to, as plain data, by the step's label; `files` in it are the files
             that the step made, relative to the folder.
-        work_keys: Names what each step has begun, by the step's name: the same key, the same work.
+        step: Label of the step that runs now.
+        work_keys: Names what each step has begun, by the step's label: the same key, the same work.
     """
 
     def __init__(self, recipe: Recipe, folder: Path) -> None:
         self.recipe = recipe
         self.folder = folder
         self.outcomes: dict[str, dict[str, Any]] = {}
+        self.step = ""
         self.work_keys: dict[str, str] = {}
         self._result: SearchResult | None = None
 
-    def work(self, step: str) -> Path:
-        """Return the folder in which a step keeps unfinished work, one for each way to do it."""
-        return self.folder / "steps" / f"{step}-{self.work_keys[step]}"
+    @property
+    def work(self) -> Path:
+        """The folder in which the current step keeps unfinished work, one for each way to do it."""
+        return self._work_of(self.step)
+
+    def _work_of(self, label: str) -> Path:
+        return self.folder / "steps" / f"{label}-{self.work_keys[label]}"
 
     @cached_property
     def data(self) -> ImageData:
@@ -67,7 +75,7 @@ class State:
     @cached_property
     def agent(self) -> NAS:
         """The search of the recipe's `nas` step."""
-        config = self.recipe.nas_config(self.work("nas") / "search_results.csv")
+        config = self.recipe.nas_config(self._work_of("nas") / "search_results.csv")
         return NAS(config, supernet=self.supernet, data=self.data)
 
     def search(self, on_trial: Callable[[StudyProgress], None] | None = None) -> SearchResult:
@@ -76,29 +84,81 @@ class State:
             self._result = self.agent.search(on_trial)
         return self._result
 
+    @property
+    def calibration_images(self) -> int:
+        """Training images for BN recalibration, at most: as many as in the search."""
+        options = self.recipe.step("nas")
+        return (options if isinstance(options, NasStep) else NasStep()).calibration_images
+
     def architecture(self, role: str) -> Architecture:
-        """Return the architecture of the largest or of the chosen sub-network."""
-        if role == LARGEST:
-            return self.agent.space.largest()
-        return Architecture(self.outcomes["select"]["architecture"])
+        """Return the architecture of the largest or of the chosen sub-network, without precisions."""
+        if role == CHOSEN:
+            found = Architecture(self.outcomes["select"]["architecture"])
+        else:
+            found = (self.agent.space if self.recipe.step("nas") is not None else self.supernet.space).largest()
+        return Architecture.of_rows({name: found[name] for name in found if name != PRECISION})
+
+    def searched_methods(self, modules: int) -> list[str | None] | None:
+        """Return how each module of the chosen network is quantized, as the search found it.
+
+        Args:
+            modules: How many modules the network is a row of.
+
+        Returns:
+            For each module how ranges of activations are found, or None where it stays in fp32; None in place of the
+            list where precisions were no part of the search.
+        """
+        chosen = Architecture(self.outcomes["select"]["architecture"])
+        if PRECISION not in chosen:
+            return None
+        net = cast("PrecisionSupernet", self.agent.supernet)
+        return [net.options.methods[precision] for precision in net.precisions(chosen, modules)]
+
+    def resolution(self, role: str) -> int:
+        """Return the height and width in pixels that a network takes."""
+        return self.supernet.resolution(self.architecture(role))
 
     def network(self, role: str) -> nn.Module:
         """Return the largest or the chosen sub-network, as the last step left it, in evaluation mode."""
+        from nas_compress.compression.resize import fit_shapes
         from nas_compress.weights import load_into, read_state
 
-        path = self.folder / next(
-            outcome["networks"][role]
-            for outcome in reversed(self.outcomes.values())
-            if role in outcome.get("networks", {})
-        )
-        module = self.supernet.extract(self.architecture(role))
-        load_into(module, read_state(path), path)
+        path = self.folder / self._last("networks", role)
+        module, weights = self.supernet.extract(self.architecture(role)), read_state(path)
+        fit_shapes(module, weights, str(path))
+        load_into(module, weights, path)
         return module.eval()
 
-    def keep_network(self, step: str, role: str, module: nn.Module) -> str:
-        """Store a network that a step made and return its file, relative to the folder."""
+    def keep_network(self, role: str, module: nn.Module) -> str:
+        """Store a network that the current step made and return its file, relative to the folder."""
         from nas_compress.weights import write_state
 
-        name = f"steps/{step}_{role}.safetensors"
+        name = f"steps/{self.step}_{role}.safetensors"
         write_state(self.folder / name, module.state_dict())
         return name
+
+    def model(self, name: str) -> Path:
+        """Return the newest deployable file of a name, such as `"chosen fp32"`."""
+        file: str = self._last("models", name)
+        return self.folder / file
+
+    @property
+    def models(self) -> dict[str, Path]:
+        """The newest deployable file of each name, in the order in which the names came up."""
+        names = {name: None for outcome in self.outcomes.values() for name in _named(outcome, "models")}
+        return {name: self.model(name) for name in names}
+
+    def costs(self, name: str) -> dict[str, int]:
+        """Return MACs and parameters of the network of a name, such as `"chosen fp32"`."""
+        costs: dict[str, int] = self._last("costs", name)
+        return costs
+
+    def _last(self, kind: str, name: str) -> Any:
+        """Return what the newest outcome that has it says of a name."""
+        newest_first = (_named(outcome, kind) for outcome in reversed(self.outcomes.values()))
+        return next(found[name] for found in newest_first if name in found)
+
+
+def _named(outcome: dict[str, Any], kind: str) -> dict[str, Any]:
+    found: dict[str, Any] = outcome.get(kind, {})
+    return found

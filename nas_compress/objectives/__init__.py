@@ -55,6 +55,16 @@ objectives: Registry[type[Objective]] = Registry(
             "measured time of one forward pass in a backend",
             {"direction": "minimize", "unit": "ms", "column": "Latency (ms)"},
         ),
+        "de_score": Entry(
+            "nas_compress.objectives.de_score:DEScore",
+            "train-free score of the untrained sub-network, against a sample of the space",
+            {"direction": "maximize", "unit": "", "column": "DE-Score", "best": 10.0},
+        ),
+        "de_score_original": Entry(
+            "nas_compress.objectives.de_score:DEScoreOriginal",
+            "DE-NAS's own formula, nothing normalised: for comparison",
+            {"direction": "maximize", "unit": "", "column": "DE-Score (original)"},
+        ),
     },
     {"accuracy_top1": "acc", "accuracy_sst2": "acc", "top1": "acc", "lat": "latency", "em": "exact_match"},
 )

@@ -45,6 +45,7 @@ class Objective(ABC):
         column: Header of the column in results tables.
         best: The best value there can be, where the unit does not tell (as `"%"` does, and 0 of what is minimised).
         depends_on_weights: Whether other weights of the super-network, or another BN recalibration, change the value.
+        uses_subnet: Whether `measure` looks at the sub-network; if no objective does, none is built.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Objective(ABC):
     column: str
     best: ClassVar[float | None] = None
     depends_on_weights: ClassVar[bool] = True
+    uses_subnet: ClassVar[bool] = True
 
     @classmethod
     def from_agent(cls, agent: NAS) -> Objective:
@@ -65,7 +67,7 @@ class Objective(ABC):
 
     @abstractmethod
     def measure(self, subnet: nn.Module, architecture: Architecture) -> Measurement:
-        """Measure an extracted, recalibrated sub-network in evaluation mode.
+        """Measure an extracted, recalibrated sub-network in evaluation mode (None unless `uses_subnet`).
 
         Raises:
             EvaluationError: This sub-network has no value (a NaN, a failed export); the search records that and
@@ -86,6 +88,7 @@ class AnalyticObjective(Objective):
     """A quantity that follows from the architecture alone: computed exactly, never predicted."""
 
     depends_on_weights = False
+    uses_subnet = False
 
     @abstractmethod
     def compute(self, architectures: Sequence[Architecture]) -> NDArray[np.float64]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import Annotated, ClassVar
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from nas_compress.backends import Precision
 from nas_compress.objectives.timing import TimingSettings
@@ -54,3 +54,43 @@ class LatencyConfig(TimingConfig):
         description="Table of `nas-compress build-lut`: the search predicts latency from it, and measures the front at "
         "the end.",
     )
+
+
+TERMS = ("expressivity", "complexity", "diversity", "saliency", "latency")
+"""The terms of the train-free score."""
+
+MOST_WEIGHT = 100
+
+
+def _moderate(value: object) -> object:
+    """Refuse the weights of DE-NAS's files that make up for terms of different sizes."""
+    if isinstance(value, (int, float)) and value > MOST_WEIGHT:
+        reason = "terms have one unit here, while DE-NAS's weights make up for units"
+        raise ValueError(f"{value} is not allowed; wants <= {MOST_WEIGHT}: {reason}")
+    return value
+
+
+Weight = Annotated[Annotated[float, Field(ge=0, allow_inf_nan=False)] | None, BeforeValidator(_moderate)]
+
+
+class ScoreOptions(Settings):
+    """How the train-free score of a sub-network is made up."""
+
+    where: ClassVar[Location] = ("score",)
+
+    expressivity_weight: Weight = Field(None, description="Weight of the Gaussian complexity; null = that of the task.")
+    complexity_weight: Weight = Field(None, description="Weight of the NTK's condition; null = that of the task.")
+    diversity_weight: Weight = Field(None, description="Weight of the nuclear norms; null = that of the task.")
+    saliency_weight: Weight = Field(None, description="Weight of synflow; null = that of the task.")
+    latency_weight: Weight = Field(None, description="Weight of the latency, which is measured for it; null = 0.")
+    score_batch: Annotated[Count, Field(ge=2)] = Field(8, description="Inputs that the score is computed on.")
+    score_seeds: Annotated[Count, Field(le=16)] = Field(2, description="Random weights that it is averaged over.")
+    score_reference: Annotated[Count, Field(ge=8)] = Field(
+        32,
+        description="Random architectures within the limits that are scored first: their spread is the unit of a term.",
+    )
+
+    def weights(self) -> dict[str, float]:
+        """Return the weights that are set, by the term's name."""
+        given = {name: getattr(self, f"{name}_weight") for name in TERMS}
+        return {name: value for name, value in given.items() if value is not None}

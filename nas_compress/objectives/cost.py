@@ -5,20 +5,21 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from nas_compress.objectives.base import AnalyticObjective
+from nas_compress.objectives.base import AnalyticObjective, Measurement, Objective
 from nas_compress.objectives.modes import evaluating
 from nas_compress.space import Architecture, SearchSpace
 from nas_compress.supernets.base import Inputs, Supernet
 
 if TYPE_CHECKING:
     from nas_compress.agent import NAS
+    from nas_compress.compression.quantized import OnnxNetwork
 
 BYTES_PER_WEIGHT = 4
 COUNTED_OPERATORS = (
@@ -39,7 +40,7 @@ class SupernetCost(AnalyticObjective):
         self._supernet = supernet
 
     @classmethod
-    def from_agent(cls, agent: NAS) -> Self:
+    def from_agent(cls, agent: NAS) -> Objective:
         """Return the cost for an agent's super-network; see `Objective.from_agent`."""
         return cls(agent.supernet)
 
@@ -87,9 +88,27 @@ class ModelSize(SupernetCost):
     unit = "MB"
     column = "Model Size (MB)"
 
+    @classmethod
+    def from_agent(cls, agent: NAS) -> Objective:
+        """Return the size, measured where precisions are searched; see `Objective.from_agent`."""
+        return cls(agent.supernet) if agent.config.section.precision is None else FileSize()
+
     def compute_encoded(self, space: SearchSpace, encoded: NDArray[np.int64]) -> NDArray[np.float64]:
         """Return the sizes, shape (n,); see `AnalyticObjective.compute_encoded`."""
         return self._supernet.encoded_cost("params", space, encoded) * BYTES_PER_WEIGHT / 1e6
+
+
+class FileSize(Objective):
+    """Size of a sub-network's ONNX file in MB (10^6 bytes), as it is quantized."""
+
+    name = "model_size"
+    direction = "minimize"
+    unit = "MB"
+    column = "Model Size (MB)"
+
+    def measure(self, subnet: nn.Module, architecture: Architecture) -> Measurement:
+        """Return the size of an `OnnxNetwork`; see `Objective.measure`."""
+        return Measurement(len(cast("OnnxNetwork", subnet).onnx) / 1e6)
 
 
 def count_macs(module: nn.Module, example: Inputs) -> int:

@@ -13,7 +13,9 @@ from nas_compress.latency.objective import PredictedLatency
 from nas_compress.objectives.base import Measurement, Objective
 from nas_compress.objectives.timing import DEFAULT_SETTINGS, TimingSettings
 from nas_compress.space import Architecture
+from nas_compress.space.precision import PRECISION
 from nas_compress.supernets.base import Supernet
+from nas_compress.supernets.precision_config import BY_ARCHITECTURE
 
 if TYPE_CHECKING:
     from nas_compress.agent import NAS
@@ -112,4 +114,6 @@ class Latency(Objective):
 
     def context(self) -> dict[str, Any]:
         """Return super-network, backend, versions, hardware, threads, batch, precision; see `Objective.context`."""
-        return {"supernet": self._supernet.describe(), **self.meter.describe()}
+        supernet = self._supernet.describe()
+        searched = {"precision": BY_ARCHITECTURE} if PRECISION in supernet else {}
+        return {"supernet": supernet, **self.meter.describe(), **searched}

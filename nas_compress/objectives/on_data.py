@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 from nas_compress.data.base import Parts
 from nas_compress.errors import ConfigError, EvaluationError
 from nas_compress.objectives.base import Measurement, Objective
+from nas_compress.supernets.precision_config import BY_ARCHITECTURE
 
 if TYPE_CHECKING:
     from nas_compress.agent import NAS
@@ -23,6 +24,7 @@ class DataObjective(Objective, Generic[Source]):
         split: `"val"` in a search; `"test"` is for the final figures alone.
         batch_size: Rows per forward pass.
         fraction: Share of the rows to use, in (0, 1]: the first ones, the same for every architecture.
+        precision: What the sub-networks compute in, for the record.
 
     Attributes:
         counted: What a row is, in the plural: the key of their number in contexts.
@@ -34,7 +36,15 @@ class DataObjective(Objective, Generic[Source]):
 
     counted: ClassVar[str]
 
-    def __init__(self, data: Source, *, split: str = "val", batch_size: int = 64, fraction: float = 1.0) -> None:
+    def __init__(
+        self,
+        data: Source,
+        *,
+        split: str = "val",
+        batch_size: int = 64,
+        fraction: float = 1.0,
+        precision: str = "fp32",
+    ) -> None:
         if not 0 < fraction <= 1:
             raise ConfigError(f"{self.name}: fraction = {fraction!r} is out of range; allowed: more than 0, at most 1")
         if batch_size < 1:
@@ -43,6 +53,7 @@ class DataObjective(Objective, Generic[Source]):
         self._split_name = split
         self._split = data.split(split)
         self._batch_size = batch_size
+        self._precision = precision
         self._count = math.ceil(fraction * self._rows())
 
     def _rows(self) -> int:
@@ -62,14 +73,15 @@ class DataObjective(Objective, Generic[Source]):
             "data": self._data.fingerprint,
             "split": self._split_name,
             self.counted: self._count,
-            "precision": "fp32",
+            "precision": self._precision,
         }
 
 
 def agent_options(agent: NAS) -> dict[str, Any]:
-    """Return batch size and share of the rows as an agent's config has them."""
+    """Return batch size, share of the rows and precision as an agent's config has them."""
     section = agent.config.section
-    return {"batch_size": section.eval_batch_size, "fraction": section.test_fraction}
+    precision = "fp32" if section.precision is None else BY_ARCHITECTURE
+    return {"batch_size": section.eval_batch_size, "fraction": section.test_fraction, "precision": precision}
 
 
 def proportion(right: int, seen: int, counted: str) -> Measurement:

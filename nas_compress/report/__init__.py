@@ -3,10 +3,13 @@
 from nas_compress.report.comparison import compare, compare_all, plus_minus, sentence
 from nas_compress.report.conditions import CLOCKS, artefact_conditions, objective_conditions
 from nas_compress.report.limits import check_limits, limit_sentence
-from nas_compress.report.write import write_report
+from nas_compress.report.steps import STEP_HEADERS, step_conditions, steps_rows, steps_table
+from nas_compress.report.write import TABLE_HEADERS, table_rows, write_report
 
 __all__ = [
     "CLOCKS",
+    "STEP_HEADERS",
+    "TABLE_HEADERS",
     "artefact_conditions",
     "check_limits",
     "compare",
@@ -15,5 +18,9 @@ __all__ = [
     "objective_conditions",
     "plus_minus",
     "sentence",
+    "step_conditions",
+    "steps_rows",
+    "steps_table",
+    "table_rows",
     "write_report",
 ]

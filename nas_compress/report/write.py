@@ -13,6 +13,7 @@ from nas_compress.files import replacing
 from nas_compress.report.comparison import compare_all, sentence
 from nas_compress.report.conditions import artefact_conditions
 from nas_compress.report.limits import check_limits, limit_sentence
+from nas_compress.report.steps import STEP_HEADERS, step_conditions, steps_rows
 
 TABLE_HEADERS = ("network", "test accuracy (%)", "MACs", "parameters", "file (kB)", "latency (ms)")
 
@@ -98,6 +99,9 @@ def _page(folder: Path, content: Mapping[str, Any]) -> str:
         *_limits(content["limits"]),
         *(f"<p class=small>{html.escape(line)}</p>" for line in artefact_conditions(artefacts)),
     ]
+    if rows := steps_rows(steps):
+        parts += ["<h2>Steps</h2>", _table(STEP_HEADERS, rows)]
+        parts += [f"<p class=small>{html.escape(line)}</p>" for line in step_conditions(steps)]
     if (folder / "pareto.png").is_file():
         search = steps.get("nas", {})
         found = f"{search.get('evaluations')} architectures evaluated, {search.get('front')} on the Pareto front"

@@ -79,6 +79,10 @@ strategies: Registry[type[SearchStrategy]] = Registry(
             "nas_compress.search.full:FullSearch",
             "predictors trained first, then one long search on them",
         ),
+        "denas": Entry(
+            "nas_compress.search.denas:DeNAS",
+            "DE-NAS's evolution: mutants and crossovers of the best so far, limits checked first",
+        ),
     },
     aliases={"agemoea": "age"},
 )

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nas_compress.errors import ConfigError
 from nas_compress.objectives.base import AnalyticObjective
@@ -26,7 +27,8 @@ class Surrogate:
     """What a search believes of architectures that it has not measured.
 
     Where there are trials of an earlier search, a predictor fitted to them gives one more feature: what was measured
-    here then tells how far the earlier values hold, in whatever unit and on whatever hardware they were taken.
+    here then tells how far the earlier values hold, in whatever unit and on whatever hardware they were taken. Genes in
+    which the earlier trials do not differ (the precisions, after a search in fp32) are taken to be as they were there.
 
     Args:
         problem: The problem.
@@ -52,6 +54,7 @@ class Surrogate:
         self.objectives = [i for i, o in enumerate(problem.objectives) if o.name in known]
         if not self.objectives:
             raise ConfigError("validation_only: leaves no objective to search for on predictions")
+        self._fixed: dict[str, IntMatrix] = {}
         self._earlier = {metric: self._learn_prior(metric, rng) for metric in names}
         self._directions = {o.name: o.direction for o in problem.objectives}
         self._fitted: dict[str, Predictor] = {}
@@ -64,6 +67,8 @@ class Surrogate:
         chosen = np.sort(rng.permutation(len(trials))[:MOST_PRIOR])
         values = np.array([trials[i].values[metric] for i in chosen])
         rows = self._problem.space.encode([trials[i].architecture for i in chosen])
+        free = self._problem.space.cardinalities > 1
+        self._fixed[metric] = np.where(free, _fixed_genes(rows, self._problem.space.active(rows)), -1)
         scale = float(np.std(values)) or 1.0
         return predictors.get("gp")().fit(self._features(rows), (values - values.mean()) / scale)
 
@@ -73,9 +78,16 @@ class Surrogate:
         return {
             metric: shared
             if earlier is None
-            else np.column_stack([shared, _PRIOR_WEIGHT * earlier.predict_mean(shared)])
+            else np.column_stack([shared, _PRIOR_WEIGHT * earlier.predict_mean(self._as_before(metric, rows, shared))])
             for metric, earlier in self._earlier.items()
         }
+
+    def _as_before(self, metric: str, rows: IntMatrix, features: FloatMatrix) -> FloatMatrix:
+        """Return the features of rows whose fixed genes are as they were in the earlier search, shape (n, f)."""
+        fixed = self._fixed[metric]
+        if not (fixed >= 0).any():
+            return features
+        return self._features(self._problem.space.canonical(np.where(fixed >= 0, fixed, rows)))
 
     def fit(self, rows: IntMatrix, values: Mapping[str, FloatVector]) -> None:
         """Fit every predictor to canonical rows, shape (n, genes), and values by metric, shape (n,) each, n >= 2."""
@@ -120,6 +132,13 @@ class Surrogate:
                 "measurements": len(rows),
             }
         return found
+
+
+def _fixed_genes(rows: IntMatrix, active: NDArray[np.bool_]) -> IntMatrix:
+    """Return the choice of each gene wherever rows have it active, shape (genes,); -1 where they differ or none has."""
+    low = np.where(active, rows, rows.max(initial=0) + 1).min(axis=0)
+    high = np.where(active, rows, -1).max(axis=0)
+    return np.where(low == high, high, -1)
 
 
 def predicted_metrics(problem: SearchProblem) -> list[str]:

@@ -274,6 +274,10 @@ class SearchSpace:
         """Return the architecture with every gene at its highest value."""
         return self.decode((self.cardinalities - 1)[None, :])[0]
 
+    def landmarks(self) -> list[Architecture]:
+        """Return the architectures that a search measures first: the largest, to which limits may refer."""
+        return [self.largest()]
+
     def features(self, architectures: Sequence[Architecture]) -> FloatMatrix:
         """Return predictor features, shape (n, f): an ordinal part, then a one-hot part, inactive genes all 0.
 

@@ -86,14 +86,30 @@ class SupernetTrainOptions(TrainOptions):
 
 
 class FinetuneOptions(TrainOptions):
-    """Options of fine-tuning."""
+    """Options of fine-tuning: training of one network on the labels alone."""
 
     default_lr: ClassVar[Mapping[str, float]] = _FINETUNE_LR
     epochs: Count = Field(10, description="Passes over the training images")
     lr: Positive | None = Field(None, description=_LR.format(**_FINETUNE_LR))
     warmup_epochs: float = Field(1.0, ge=0, description=_WARMUP)
+
+
+class DistillOptions(FinetuneOptions):
+    """Options of distillation: training of one network on the labels and on a teacher."""
+
     distillation: float = Field(0.5, ge=0, le=1, description="Weight of the teacher's soft outputs against the labels")
     temperature: Positive = Field(1.0, description="Divides teacher's and student's logits before the softmax")
+    features: float = Field(
+        0.0, ge=0, description="Weight of the difference to the teacher's features, which is added; 0 for none"
+    )
+
+    @model_validator(mode="after")
+    def _learns_something(self) -> Self:
+        if self.distillation == self.features == 0:
+            raise ValueError(
+                "distillation and features are both 0: nothing is learnt from the teacher; finetune does that"
+            )
+        return self
 
 
 class SupernetTrainConfig(SupernetTrainOptions):
@@ -108,5 +124,11 @@ class FinetuneConfig(FinetuneOptions):
     seed: Seed = Field(42, description=_SEED)
 
 
-TrainConfig = SupernetTrainConfig | FinetuneConfig
-"""The options of either kind of training."""
+class DistillConfig(DistillOptions):
+    """Options of distillation, and the seed (a recipe has one seed for all its steps)."""
+
+    seed: Seed = Field(42, description=_SEED)
+
+
+TrainConfig = SupernetTrainConfig | FinetuneConfig | DistillConfig
+"""The options of any kind of training."""

@@ -1,7 +1,10 @@
 """int8 ONNX files: types, size, closeness to fp32, and the rewriting of hard sigmoids."""
 
 import logging
+import subprocess
+import sys
 from collections import Counter
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -10,12 +13,12 @@ import torch
 from onnx import TensorProto, numpy_helper
 from torch import nn
 
-from nas_compress.backends.onnxruntime import OnnxSession
+from nas_compress.backends.onnxruntime import OnnxSession, to_onnx
 from nas_compress.compression import quantize
 from nas_compress.compression.export import export_onnx
 from nas_compress.compression.qdq import quantize_hard_sigmoid
-from nas_compress.compression.quantize import quantize_onnx
-from nas_compress.errors import CheckpointError, ConfigError, DataError
+from nas_compress.compression.quantize import Int8Forms, quantize_onnx
+from nas_compress.errors import CheckpointError, ConfigError, DataError, EvaluationError
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +71,7 @@ def test_weights_per_tensor_on_request(fp32, images, tmp_path):
 def test_metadata_is_carried_over_and_tells_how_it_was_quantized(int8):
     metadata = OnnxSession(int8).metadata
     assert metadata["classes"] == "5"
-    assert "64 images" in metadata["quantization"] and "minmax" in metadata["quantization"]
+    assert "64 samples" in metadata["quantization"] and "minmax" in metadata["quantization"]
 
 
 @pytest.mark.parametrize("method", ["entropy", "percentile"])
@@ -105,8 +108,9 @@ def test_the_quantizers_remarks_are_kept_from_the_user(fp32, images, tmp_path, c
     ("options", "error", "message"),
     [
         ({"method": "minmaxx"}, ConfigError, "did you mean 'minmax'"),
+        ({"approach": "statik"}, ConfigError, "did you mean 'static'"),
         ({"exclude": ["/0/Cnv"]}, ConfigError, "has no node '/0/Cnv' .did you mean '/0/Conv'"),
-        ({"calibration": []}, DataError, "calibration images"),
+        ({"calibration": []}, DataError, "calibration data"),
         ({"fp32_path": "absent.onnx"}, CheckpointError, "absent.onnx"),
     ],
 )
@@ -117,6 +121,124 @@ def test_mistakes_are_named_and_no_file_is_left(fp32, images, tmp_path, options,
     with pytest.raises(error, match=message):
         quantize_onnx(**({"fp32_path": fp32, "int8_path": target, "calibration": [images]} | options))
     assert not list(tmp_path.iterdir())
+
+
+def convolutions(path):
+    """Return each convolution's name, and whether its weight and its input come from 8 bits."""
+    graph = onnx.load(path).graph
+    producers = {output: node.op_type for node in graph.node for output in node.output}
+    return {
+        node.name: tuple(producers.get(name) == "DequantizeLinear" for name in node.input[:2])
+        for node in graph.node
+        if node.op_type == "Conv"
+    }
+
+
+def test_min_and_max_give_the_scales_of_onnx_runtimes_own_quantizer(fp32, images, tmp_path):
+    from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quant_pre_process, quantize_static
+
+    quant_pre_process(fp32, tmp_path / "prepared.onnx")
+    name = OnnxSession(fp32).input_name
+    feeds = iter([{name: images.numpy()}, None])
+    quantize_static(
+        tmp_path / "prepared.onnx",
+        tmp_path / "wanted.onnx",
+        SimpleNamespace(get_next=lambda: next(feeds)),
+        quant_format=QuantFormat.QDQ,
+        activation_type=QuantType.QUInt8,
+        weight_type=QuantType.QInt8,
+        per_channel=True,
+        calibrate_method=CalibrationMethod.MinMax,
+    )
+    quantize_onnx(fp32, tmp_path / "got.onnx", [images], reduce_range=False)
+    wanted, got = ({t.name: t for t in onnx.load(tmp_path / f"{n}.onnx").graph.initializer} for n in ("wanted", "got"))
+    scales = [name for name in wanted if name.endswith(("_scale", "_zero_point", "_quantized"))]
+    assert len(scales) > 50
+    for name in scales:
+        np.testing.assert_allclose(
+            numpy_helper.to_array(got[name]), numpy_helper.to_array(wanted[name]), rtol=1e-5, err_msg=name
+        )
+
+
+def test_a_node_in_fp32_reads_what_another_computed_in_fp32(fp32, images, tmp_path):
+    forms = Int8Forms(fp32, images.split(32))
+    kept = [node for layer in forms.layers[:3] for node in layer.nodes]
+    quantize_onnx(fp32, tmp_path / "int8.onnx", images.split(32), exclude=kept)
+    found = convolutions(tmp_path / "int8.onnx")
+    for layer in forms.layers[:3]:
+        assert found[layer.name] == (False, False)  # the first three follow one another
+    assert found[forms.layers[3].name] == (True, True)
+    scheme = OnnxSession(tmp_path / "int8.onnx").metadata["quantization"]
+    assert f"{len(kept)} of {len(forms.nodes)} nodes in fp32" in scheme
+
+
+def test_every_node_is_of_one_layer_at_most(fp32, images):
+    forms = Int8Forms(fp32, [images])
+    assert len(set(forms.nodes)) == len(forms.nodes)
+    assert len(forms.layers) == 12  # eleven convolutions and a linear layer
+    operators = {node.name: node.op_type for node in forms.model.graph.node}
+    assert [operators[layer.name] for layer in forms.layers] == ["Conv"] * 11 + ["Gemm"]
+
+
+def test_a_fresh_process_with_onnx_runtime_alone_gives_the_same_logits(int8, images, tmp_path):
+    np.save(tmp_path / "images.npy", images.numpy())
+    script = (
+        "import sys, numpy, onnxruntime\n"
+        "options = onnxruntime.SessionOptions(); options.intra_op_num_threads = 1\n"
+        "session = onnxruntime.InferenceSession(sys.argv[1], options, providers=['CPUExecutionProvider'])\n"
+        "numpy.save(sys.argv[3], session.run(None, {session.get_inputs()[0].name: numpy.load(sys.argv[2])})[0])\n"
+        "assert 'torch' not in sys.modules and 'nas_compress' not in sys.modules\n"
+    )
+    files = [str(int8), str(tmp_path / "images.npy"), str(tmp_path / "logits.npy")]
+    subprocess.run([sys.executable, "-c", script, *files], check=True, cwd=tmp_path)
+    np.testing.assert_array_equal(np.load(files[2]), OnnxSession(int8)(images).numpy())
+
+
+def test_matrix_products_with_a_batched_constant_run(images, tmp_path):
+    class Positions(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = nn.Linear(16, 16)
+            self.table = nn.Parameter(torch.randn(4, 16, 5, generator=torch.Generator().manual_seed(0)))
+
+        def forward(self, x):
+            return torch.matmul(self.linear(x).reshape(-1, 4, 4, 16), self.table)
+
+    inputs = images[:, 0]
+    net = Positions().eval()
+    (tmp_path / "net.onnx").write_bytes(to_onnx(net, inputs))
+    quantize_onnx(tmp_path / "net.onnx", tmp_path / "int8.onnx", [inputs])
+    assert relative_error(net, tmp_path / "int8.onnx", inputs) < 0.05
+
+
+def test_models_of_older_operators_are_raised_to_newer_ones(images, tmp_path):
+    helper, inputs = onnx.helper, images[:, 0, 0]
+    weight = numpy_helper.from_array(np.eye(16, dtype=np.float32), "weight")
+    values = [helper.make_tensor_value_info(n, TensorProto.FLOAT, ["batch", 16]) for n in ("input", "output")]
+    graph = helper.make_graph([helper.make_node("Gemm", ["input", "weight"], ["output"])], "g", values[:1], values[1:])
+    graph.initializer.append(weight)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 11)], ir_version=6)
+    onnx.save(model, tmp_path / "net.onnx")
+    quantize_onnx(tmp_path / "net.onnx", tmp_path / "int8.onnx", [inputs])
+    assert (OnnxSession(tmp_path / "int8.onnx")(inputs) - inputs).abs().max() < 0.05
+
+
+def test_a_model_with_nothing_to_quantize_is_refused_by_its_operators(images, tmp_path):
+    (tmp_path / "net.onnx").write_bytes(to_onnx(nn.Sequential(nn.Flatten(), nn.Tanh()), images))
+    with pytest.raises(EvaluationError, match=r"nothing to quantize.*Conv.*its operators: Flatten, Tanh"):
+        quantize_onnx(tmp_path / "net.onnx", tmp_path / "int8.onnx", [images])
+
+
+def test_an_operator_that_cannot_be_prepared_is_named(images, tmp_path):
+    helper = onnx.helper
+    nodes = [helper.make_node("Unheard", ["input"], ["output"], name="n", domain="of.nobody")]
+    values = [helper.make_tensor_value_info(n, TensorProto.FLOAT, ["batch", 1, 16, 16]) for n in ("input", "output")]
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("of.nobody", 1)]
+    model = helper.make_model(helper.make_graph(nodes, "g", values[:1], values[1:]), opset_imports=opsets, ir_version=8)
+    onnx.save(model, tmp_path / "net.onnx")
+    with pytest.raises(CheckpointError, match="Unheard"):
+        quantize_onnx(tmp_path / "net.onnx", tmp_path / "int8.onnx", [images])
+    assert not (tmp_path / "int8.onnx").exists()
 
 
 def quantized_without_rewriting(fp32, images, folder, monkeypatch):

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from nas_compress.data.augment import Augmentation
 from nas_compress.errors import ConfigError
 from nas_compress.space import mobilenet_space
-from nas_compress.training.config import AugmentConfig, FinetuneConfig, SupernetTrainConfig
+from nas_compress.training.config import AugmentConfig, DistillConfig, FinetuneConfig, SupernetTrainConfig
 from nas_compress.training.distillation import distillation_loss, soft_cross_entropy
 from nas_compress.training.samplers import SandwichSampler, UniformSampler
 from nas_compress.training.schedule import learning_rate
@@ -130,7 +130,7 @@ def test_shifts_are_whole_pixels_filled_with_black() -> None:
 
 
 def test_options_are_validated() -> None:
-    for config in (SupernetTrainConfig, FinetuneConfig):
+    for config in (SupernetTrainConfig, FinetuneConfig, DistillConfig):
         for wrong, message in (
             ({"epochs": 0}, "epochs: 0 is not allowed; wants >= 1"),
             ({"lr": -1}, "lr: -1 is not allowed; wants > 0.0"),
@@ -145,6 +145,17 @@ def test_options_are_validated() -> None:
     assert SupernetTrainConfig(augment=None).augment is None
     assert SupernetTrainConfig().augment == AugmentConfig()
     assert FinetuneConfig().peak_lr < SupernetTrainConfig().peak_lr
+
+
+def test_a_teacher_has_options_of_its_own() -> None:
+    assert DistillConfig().distillation == 0.5
+    for name in ("distillation", "temperature", "features"):
+        with pytest.raises(ConfigError, match=f"{name}: unknown key"):
+            FinetuneConfig(**{name: 0.5})
+    with pytest.raises(ConfigError, match="both 0: nothing is learnt from the teacher"):
+        DistillConfig(distillation=0)
+    with pytest.raises(ConfigError, match="features: -1 is not allowed"):
+        DistillConfig(features=-1)
 
 
 def test_options_need_no_torch() -> None:

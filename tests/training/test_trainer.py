@@ -13,7 +13,7 @@ from torch import nn
 from nas_compress.data.base import ImageData
 from nas_compress.errors import CheckpointError, DataError, TrainingError
 from nas_compress.supernets.mobilenet import MobileNetSupernet
-from nas_compress.training.config import AugmentConfig, FinetuneConfig, SupernetTrainConfig
+from nas_compress.training.config import AugmentConfig, DistillConfig, FinetuneConfig, SupernetTrainConfig
 from nas_compress.training.optimizer import make_optimizer
 from nas_compress.training.trainer import (
     TrainProgress,
@@ -250,7 +250,7 @@ def test_finetuning_refuses_data_that_does_not_fit(data: ImageData, make_superne
     def tune(wrong: nn.Module) -> None:
         right = make_supernet().extract(make_supernet().space.smallest())
         subnet, teacher = (wrong, None) if role == "sub-network" else (right, wrong)
-        finetune(subnet, data, 8, FinetuneConfig(epochs=1), teacher=teacher)
+        finetune(subnet, data, 8, teacher=teacher)
 
     pooled = (nn.AdaptiveAvgPool2d(1), nn.Flatten())
     for classes in (2, 10):
@@ -275,20 +275,27 @@ def test_finetuning_learns_with_and_without_a_teacher(data: ImageData, make_supe
     train_supernet(supernet, data, SHORT.model_copy(update={"epochs": 8, "augment": None}))
     teacher = supernet.extract(supernet.space.largest())
     before = weights(teacher)
-    config = FinetuneConfig(epochs=10, batch_size=32, lr=0.05, augment=None)
-    for options in ({}, {"teacher": teacher, "teacher_resolution": 12}):
+    config = {"epochs": 10, "batch_size": 32, "lr": 0.05, "augment": None}
+    for options in (
+        {"config": FinetuneConfig(**config)},
+        {"config": DistillConfig(**config), "teacher": teacher, "teacher_resolution": 12},
+        {"config": DistillConfig(**config, features=1.0), "teacher": teacher, "teacher_resolution": 12},
+    ):
         subnet = supernet.extract(supernet.space.smallest())
-        log = finetune(subnet, data, 8, config, **options)
+        log = finetune(subnet, data, 8, **options)
         assert log[-1].loss < log[0].loss
         assert not subnet.training
         assert accuracy(subnet, data, 8) > 0.9
     assert equal(weights(teacher), before)
 
 
-def test_interrupted_finetuning_resumes_bit_for_bit(data: ImageData, make_supernet: Make, tmp_path: Path) -> None:
+@pytest.mark.parametrize("features", [0.0, 2.0])
+def test_interrupted_finetuning_resumes_bit_for_bit(
+    data: ImageData, make_supernet: Make, tmp_path: Path, features: float
+) -> None:
     supernet = make_supernet()
     smallest, teacher = supernet.space.smallest(), supernet.extract(supernet.space.largest())
-    config = FinetuneConfig(epochs=3, batch_size=32, augment=AUGMENT)
+    config = DistillConfig(epochs=3, batch_size=32, augment=AUGMENT, features=features)
     straight, crashed, resumed, other = (supernet.extract(smallest) for _ in range(4))
     finetune(straight, data, 8, config, teacher=teacher)
     with pytest.raises(CrashError):

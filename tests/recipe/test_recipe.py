@@ -8,10 +8,11 @@ import yaml
 from nas_compress.documents import template_names, template_text
 from nas_compress.errors import ConfigError
 from nas_compress.recipe import STEP_NAMES, FinetuneStep, Recipe, TrainSupernetStep
-from nas_compress.training.config import FinetuneConfig, SupernetTrainConfig
+from nas_compress.recipe.steps import Conditional
+from nas_compress.training.config import DistillConfig, FinetuneConfig, SupernetTrainConfig
 
 TRAIN, SEARCH = {"train_supernet": {"epochs": 3}}, {"nas": {"metrics": ["acc", "macs"], "num_evals": 60}}
-WHOLE = [TRAIN, SEARCH, "select", "finetune", "quantize", "export", "benchmark"]
+WHOLE = [TRAIN, SEARCH, "select", "finetune", "prune", "distill", "quantize", "export", "benchmark"]
 
 
 def recipe(*steps, **changes) -> Recipe:
@@ -27,7 +28,7 @@ def message(function, *arguments, **keywords) -> str:
 def test_a_whole_recipe():
     whole = recipe(*WHOLE)
     whole.check()
-    assert tuple(step.name for step in whole.steps) == STEP_NAMES
+    assert {step.name for step in whole.steps} == set(STEP_NAMES)
     assert whole.folder == Path("outputs/recipe")
     assert whole.step("quantize").engine == "onnxruntime"
     assert recipe(SEARCH).step("quantize") is None
@@ -82,8 +83,11 @@ def test_the_recipes_seed_serves_all_steps():
 
 def test_training_options_fit_the_trainers_configs():
     training, tuning = recipe(*WHOLE).step("train_supernet"), recipe(*WHOLE).step("finetune")
+    conditions = set(Conditional.conditions)
     assert SupernetTrainConfig(seed=1, **training.model_dump()).epochs == 3
-    assert FinetuneConfig(seed=1, **tuning.model_dump(exclude={"teacher"})).epochs == 10
+    assert FinetuneConfig(seed=1, **tuning.model_dump(exclude=conditions)).epochs == 10
+    distill = recipe(TRAIN, SEARCH, "select", "distill").step("distill")
+    assert DistillConfig(seed=1, **distill.model_dump(exclude={*conditions, "teacher"})).distillation == 0.5
 
 
 def test_the_search_step_as_a_search_config():
@@ -132,6 +136,21 @@ def test_a_name_comes_from_the_file(tmp_path):
             "steps[0].benchmark.latency.backend: unknown key here; it belongs to steps.nas.latency",
         ),
         ([{"nas": {"steps": []}}], "steps[0].nas.steps: unknown key"),
+        (
+            [{"finetune": {"distillation": 0.5}}],
+            "steps[0].finetune.distillation: unknown key here; it belongs to steps.distill",
+        ),
+        ([{"quantize": {"skip_if": "not quicker"}}], "steps[0].quantize.skip_if[0]: 'not quicker' is no condition"),
+        (
+            [{"quantize": {"stop_if": ["accuracy drop > 1 ms"]}}],
+            "steps[0].quantize.stop_if[0]: 'accuracy drop > 1 ms': the unit of accuracy drop is % or points, not ms",
+        ),
+        (
+            [{"quantize": {"accuracy_criterion": {"criterion": "total"}}}],
+            "steps[0].quantize.accuracy_criterion.criterion: 'total' is not allowed",
+        ),
+        ([{"prune": {"pattern": "4:2"}}], "steps[0].prune: pattern = '4:2' removes nothing"),
+        ([{"select": {"architecture": "median"}}], "steps[0].select.architecture"),
     ],
 )
 def test_a_wrong_step_says_where_what_and_what_is_allowed(steps, expected):
@@ -152,20 +171,6 @@ def test_assignment_to_a_training_step_is_validated():
 @pytest.mark.parametrize(
     ("steps", "expected"),
     [
-        (
-            [SEARCH, TRAIN],
-            "steps[1]: 'train_supernet' stands after 'nas'; move it before: the search needs the trained",
-        ),
-        (
-            [TRAIN, "select"],
-            "steps[1]: 'select' needs a 'nas' step before it (it chooses from the search's result), which",
-        ),
-        ([TRAIN, "select", SEARCH], "which comes later"),
-        ([TRAIN, SEARCH, "quantize"], "steps[2]: 'quantize' needs a 'select' step before it"),
-        ([TRAIN, SEARCH, "select", "quantize", "finetune"], "int8 weights cannot be trained"),
-        ([TRAIN, SEARCH, "select", "export", "quantize"], "the quantized network is exported too"),
-        ([TRAIN, SEARCH, "select", "benchmark"], "steps[3]: 'benchmark' needs a 'export' step before it"),
-        ([TRAIN, SEARCH, SEARCH], "steps[2]: a second 'nas' step (the first is steps[1])"),
         ([TRAIN, {"nas": {"num_evals": 9}}], "steps[1].nas.population: 50 is larger than num_evals (9)"),
         ([TRAIN, {"nas": {"search_algorithm": "grid"}}], "steps[1].nas.search_algorithm: 'grid' does not go with"),
         (
@@ -196,8 +201,36 @@ def test_assignment_to_a_training_step_is_validated():
             "steps[3].quantize.method: goes with engine 'onnxruntime' alone; leave it out with engine 'inc'",
         ),
         (
+            [TRAIN, SEARCH, "select", {"quantize": {"approach": "smoothquant"}}],
+            "steps[3].quantize.approach: 'smoothquant' goes with engine 'inc'; allowed here: static, dynamic",
+        ),
+        (
+            [TRAIN, SEARCH, "select", {"quantize": {"approach": "dynamic", "method": "entropy"}}],
+            "steps[3].quantize.method: goes with approach 'static' alone",
+        ),
+        (
+            [TRAIN, SEARCH, "select", {"quantize": {"tuning_criterion": {"max_trials": 3}}}],
+            "steps[3].quantize.tuning_criterion: says when to give up on 'accuracy_criterion', which is not given",
+        ),
+        (
+            [TRAIN, SEARCH, "select", {"distill": {"teacher": "nowhere.onnx"}}],
+            "steps[3].distill.teacher: no such file: 'nowhere.onnx'",
+        ),
+        (
+            [TRAIN, {"select": {"architecture": "largest", "maximize": "acc"}}],
+            "steps[1].select.maximize: chooses from a search; leave it out where 'architecture' is given",
+        ),
+        (
+            [TRAIN, {"select": {"architecture": {"ks": [9], "e": [2], "d": [1], "r": [8]}}}],
+            "steps[1].select.architecture: ",
+        ),
+        (
+            [{**TRAIN}, SEARCH, "select", {"prune": {"pattern": "1x1"}}, "finetune"],
+            "steps[4]: 'finetune' stands after steps[3], which prunes single weights: training would fill them again",
+        ),
+        (
             [*WHOLE[:-1], {"benchmark": {"latency": {"min_runs": 9, "max_runs": 4}}}],
-            "steps[6].benchmark.latency.min_runs: 9 is larger than max_runs (4)",
+            "steps[8].benchmark.latency.min_runs: 9 is larger than max_runs (4)",
         ),
         ([{"train_supernet": {"subnets_per_step": 1}}], "the sandwich rule wants at least 2"),
     ],

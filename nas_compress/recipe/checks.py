@@ -1,0 +1,148 @@
+"""What single steps of a recipe must keep to besides their own fields: names, metrics, files, engines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from nas_compress import checks, search_checks
+from nas_compress.constraints import limit_texts
+from nas_compress.errors import NASError
+from nas_compress.recipe.steps import (
+    BenchmarkStep,
+    DistillStep,
+    NasStep,
+    PruneStep,
+    QuantizeStep,
+    SelectStep,
+    StepOptions,
+    TrainSupernetStep,
+)
+from nas_compress.settings import Location, Problem
+from nas_compress.space import Architecture
+
+INC_ONLY = ("smoothquant", "mixed_precision")
+
+
+def step_problems(options: StepOptions, here: Location, supernet: str, nas: NasStep | None) -> Iterator[Problem]:
+    """Check one step.
+
+    Args:
+        options: The step.
+        here: Where it stands.
+        supernet: Name of the recipe's super-network.
+        nas: The search; None if there is none.
+    """
+    if isinstance(options, NasStep):
+        yield from _nas_problems(options, here, supernet)
+    elif isinstance(options, SelectStep):
+        yield from select_problems(options, None if nas is None else nas.measured, here, supernet)
+    elif isinstance(options, BenchmarkStep):
+        yield from checks.timing_problems(options.latency, (*here, "latency"))
+    elif isinstance(options, QuantizeStep):
+        yield from quantize_problems(options, here)
+        if nas is not None and nas.precision is not None:
+            yield from _searched_problems(options, here)
+    elif isinstance(options, DistillStep):
+        yield from _teacher_problems(options.teacher, (*here, "teacher"))
+    elif isinstance(options, PruneStep):
+        yield from _teacher_problems(options.training.teacher, (*here, "training", "teacher"))
+    elif isinstance(options, TrainSupernetStep) and options.sampler == "sandwich" and options.subnets_per_step < 2:
+        yield Problem((*here, "subnets_per_step"), "1 is not allowed; the sandwich rule wants at least 2")
+
+
+def _nas_problems(options: NasStep, here: Location, supernet: str) -> Iterator[Problem]:
+    metrics = checks.supernet_problems(supernet, options.measured, here, options.limited)
+    yield from (problem for problem in metrics if problem.location[-1] != "supernet")
+    yield from search_checks.option_problems(options, options.approach, here)
+    yield from search_checks.strategy_problems(options, options.approach, options.search_algorithm, here, here)
+    yield from search_checks.search_problems(options, options.approach, here)
+    yield from search_checks.precision_problems(options, supernet, here)
+    yield from checks.space_problems(supernet, options.search_space, (*here, "search_space"), options.precision)
+    yield from search_checks.warm_start_problems(options, supernet, options.search_space, here)
+
+
+def quantize_problems(options: QuantizeStep, here: Location) -> Iterator[Problem]:
+    """Check that an engine is not given the options, or the approach, of another."""
+    if options.engine == "inc":
+        for name in sorted(options.onnxruntime_only & options.model_fields_set):
+            yield Problem((*here, name), "goes with engine 'onnxruntime' alone; leave it out with engine 'inc'")
+    elif options.approach in INC_ONLY:
+        yield Problem(
+            (*here, "approach"), f"{options.approach!r} goes with engine 'inc'; allowed here: static, dynamic"
+        )
+    if options.approach == "dynamic" and "method" in options.model_fields_set:
+        yield Problem((*here, "method"), "goes with approach 'static' alone: dynamic quantization has no calibration")
+    if options.accuracy_criterion is None and "tuning_criterion" in options.model_fields_set:
+        yield Problem((*here, "tuning_criterion"), "says when to give up on 'accuracy_criterion', which is not given")
+
+
+def _searched_problems(options: QuantizeStep, here: Location) -> Iterator[Problem]:
+    """Check that a quantization is what the search measured, where precisions were a part of it."""
+    for name in ("engine", "approach", "method", "per_channel", "exclude", "accuracy_criterion"):
+        if getattr(options, name) != type(options).model_fields[name].get_default(call_default_factory=True):
+            yield Problem((*here, name), "is decided by the search, which has a 'precision'; leave it out")
+
+
+def _teacher_problems(teacher: Path | str | None, location: Location) -> Iterator[Problem]:
+    if isinstance(teacher, Path):
+        yield from checks.file_problems(teacher, location)
+        if teacher.suffix != ".onnx":
+            yield Problem(location, f"{str(teacher)!r} is no ONNX file; allowed: largest, or the path of an .onnx file")
+
+
+def select_problems(
+    options: SelectStep, metrics: Sequence[str] | None, here: Location, supernet: str
+) -> Iterator[Problem]:
+    """Check that a selection is about metrics that the search measures, in their units, or names an architecture.
+
+    Args:
+        options: The step.
+        metrics: The metrics of the search; None if there is none, which is reported elsewhere.
+        here: Where the step stands.
+        supernet: Name of the recipe's super-network.
+    """
+    if options.architecture is not None:
+        yield from _architecture_problems(options, here, supernet)
+        return
+    from nas_compress.objectives import objectives
+
+    if options.maximize is not None and options.minimize is not None:
+        yield Problem(here, "maximize and minimize are both given; choose by one metric, put limits on the others")
+    direction, goal = options.goal
+    yield from _measured_problems(goal, metrics, (*here, direction))
+    if goal in objectives and (right := objectives.entry(goal).info["direction"]) != direction:
+        yield Problem((*here, direction), f"{goal!r} is an objective to {right}")
+    for name, text in limit_texts(options.constraints):
+        location = (*here, "constraints", name)
+        if unmeasured := list(_measured_problems(name, metrics, location)):
+            yield from unmeasured
+        else:
+            yield from checks.limit_problems(name, text, location)
+
+
+def _architecture_problems(options: SelectStep, here: Location, supernet: str) -> Iterator[Problem]:
+    """Check that an architecture is one of the super-network's, and that nothing else is to choose it by."""
+    from nas_compress.supernets import supernets
+
+    for name in ("constraints", "maximize", "minimize"):
+        if getattr(options, name):
+            yield Problem((*here, name), "chooses from a search; leave it out where 'architecture' is given")
+    if not isinstance(options.architecture, Mapping) or supernet not in supernets:
+        return
+    space = supernets.entry(supernet).info.get("space")
+    try:
+        if space is not None:
+            space().validate(Architecture(options.architecture))
+    except NASError as error:
+        yield Problem((*here, "architecture"), str(error))
+
+
+def _measured_problems(name: str, metrics: Sequence[str] | None, location: Location) -> Iterator[Problem]:
+    """Check that a metric exists and is one of the search's."""
+    from nas_compress.objectives import objectives
+
+    if name not in objectives:
+        yield from checks.name_problems(objectives, name, location)
+    elif metrics is not None and objectives.canonical(name) not in checks.canonical_metrics(metrics):
+        yield Problem(location, f"{name!r} is not measured by the 'nas' step; add it to its metrics {list(metrics)}")

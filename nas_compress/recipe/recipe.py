@@ -1,0 +1,178 @@
+"""The schema of a recipe: an ordered list of compression steps around a search."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, PrivateAttr, ValidationError
+
+from nas_compress import checks
+from nas_compress.config import NASConfig
+from nas_compress.documents import read_document, resolve_template, write_document
+from nas_compress.errors import ConfigError
+from nas_compress.objectives.config import TimingConfig
+from nas_compress.recipe.checks import step_problems
+from nas_compress.recipe.order import order_problems
+from nas_compress.recipe.steps import STEP_NAMES, ExportStep, NasStep, QuantizeStep, Step, StepOptions, labels
+from nas_compress.settings import FilePath, Problem, Seed, Settings, Source, config_error, problems_of
+
+
+class Recipe(Settings):
+    """An ordered list of compression steps around a super-network.
+
+    Raises:
+        ConfigError: A key or a value is wrong; the message names it and what is allowed.
+    """
+
+    name: str = Field("recipe", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="Name of the recipe.")
+    supernet: str = Field(description="The super-network: a name of `nas-compress list supernets`.")
+    supernet_ckpt_path: FilePath | None = Field(None, description="Trained weights, where no step trains them.")
+    dataset: str | None = Field(
+        None, description="A name of `nas-compress list data`; null for the one the super-network is meant for."
+    )
+    dataset_path: FilePath | None = Field(None, description="Folder of the dataset, where it has files.")
+    seed: Seed = Field(42, description="Seed of every random choice.")
+    output: FilePath | None = Field(None, description="Folder for everything; null for `outputs/NAME`.")
+    latency: TimingConfig = Field(
+        default_factory=TimingConfig,
+        description="How the latency of each step's network is measured, before and after it, in ONNX Runtime.",
+    )
+    steps: Annotated[list[Step], Field(min_length=1)] = Field(description="The steps, in order.")
+
+    _source: Source | None = PrivateAttr(None)
+
+    def __eq__(self, other: object) -> bool:
+        """Equal settings make equal recipes, wherever they were read from."""
+        return isinstance(other, Recipe) and self.model_dump() == other.model_dump()
+
+    @classmethod
+    def from_yaml(cls, name_or_path: str | Path) -> Recipe:
+        """Read a recipe: a template's name or a file's path.
+
+        Raises:
+            ConfigError: The file or something in it is wrong; every problem is listed with its line.
+        """
+        path = resolve_template(name_or_path)
+        data, source = read_document(path)
+        if "nas" in data and "steps" not in data:
+            raise ConfigError(
+                f"{path} is a search config (it has 'nas' at the top), not a recipe; nas-compress search runs it"
+            )
+        name = re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).lstrip("._-") or "recipe"
+        recipe = cls.parse({"name": name, **data}, (), source)
+        recipe._source = source
+        return recipe
+
+    def to_yaml(self, path: str | Path) -> None:
+        """Write the recipe with every option, defaults included.
+
+        Raises:
+            ConfigError: The file cannot be written.
+        """
+        write_document(self.to_dict(), path)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the YAML file's content as plain data."""
+        data = self.model_dump(mode="json", warnings=False, exclude={"steps"})
+        data["steps"] = [{step.name: step.options.model_dump(mode="json", warnings=False)} for step in self.steps]
+        return data
+
+    @classmethod
+    def json_schema(cls) -> dict[str, Any]:
+        """Return the JSON schema of the YAML file, for editors."""
+        schema = cls.model_json_schema()
+        schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+        mapping = schema["$defs"]["Step"]
+        mapping.update(minProperties=1, maxProperties=1)
+        schema["$defs"]["Step"] = {"anyOf": [{"enum": list(STEP_NAMES)}, mapping]}
+        schema["title"] = "nas-compress recipe"
+        return schema
+
+    @property
+    def folder(self) -> Path:
+        """The folder that everything is written to."""
+        return self.output or Path("outputs") / self.name
+
+    def labelled(self) -> list[tuple[str, Step]]:
+        """Return the steps with what they are called in records: `prune`, and `prune_2` where there is a second one."""
+        return list(zip(labels([step.name for step in self.steps]), self.steps, strict=True))
+
+    def step(self, name: str) -> StepOptions | None:
+        """Return the options of a step (the first of that name), or None where the recipe does not have it."""
+        return next((step.options for step in self.steps if step.name == name), None)
+
+    def nas_config(self, results_csv_path: Path) -> NASConfig:
+        """Return the `nas` step as a search config.
+
+        Raises:
+            ConfigError: The recipe has no `nas` step.
+        """
+        options = self.step("nas")
+        if not isinstance(options, NasStep):
+            raise ConfigError("the recipe has no 'nas' step")
+        section = options.section()
+        for name in ("supernet", "supernet_ckpt_path", "dataset", "dataset_path"):
+            section[name] = getattr(self, name)
+        section["results_csv_path"] = results_csv_path
+        search = {
+            "search_algorithm": options.search_algorithm,
+            "search_space": options.search_space,
+            "seed": self.seed,
+        }
+        return NASConfig.parse({"approach": options.approach, "search": search, options.approach: section})
+
+    def check(self) -> None:
+        """Check what no single field shows: the order of the steps, names, files, metrics.
+
+        Takes well under a second and imports no deep-learning library, so it comes before any work.
+
+        Raises:
+            ConfigError: Everything that is wrong, one problem a line.
+        """
+        problems = list(self._problems())
+        if problems:
+            raise config_error(problems, self._source)
+
+    def _problems(self) -> Iterator[Problem]:
+        try:  # lists may have been changed in place, which assignment does not see
+            type(self).model_validate(self.to_dict())
+        except ValidationError as error:
+            yield from problems_of(error, type(self))
+            return
+        yield from order_problems(self.steps)
+        yield from checks.timing_problems(self.latency, ("latency",))
+        nas = self.step("nas")
+        for index, step in enumerate(self.steps):
+            searched = nas if isinstance(nas, NasStep) else None
+            yield from step_problems(step.options, ("steps", index, step.name), self.supernet, searched)
+        yield from self._format_problems()
+        yield from self._shared_problems()
+
+    def _shared_problems(self) -> Iterator[Problem]:
+        if problems := list(checks.network_problems(self.supernet, ())):
+            yield from problems
+            return
+        yield from checks.supernet_problems(self.supernet, [], ())
+        yield from checks.dataset_problems(self, ())
+        yield from checks.results_path_problems(self.folder / "report.json", ("output",))
+        if self.step("train_supernet") is not None:
+            if self.supernet_ckpt_path is not None:
+                yield Problem(("supernet_ckpt_path",), "is given, and a step trains the weights; remove one of the two")
+        else:
+            yield from checks.weights_problems(self, ())
+
+    def _format_problems(self) -> Iterator[Problem]:
+        """Yield a problem where a step needs an ONNX file that the `export` step does not write."""
+        for index, step in enumerate(self.steps):
+            if not isinstance(step.options, ExportStep) or "onnx" in step.options.formats:
+                continue
+            quantize = self.step("quantize")
+            onnx = isinstance(quantize, QuantizeStep) and quantize.engine == "onnxruntime"
+            if onnx or self.step("benchmark") is not None:
+                yield Problem(
+                    ("steps", index, "export", "formats"),
+                    f"{step.options.formats} lacks 'onnx', which other steps of the recipe need",
+                )

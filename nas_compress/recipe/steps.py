@@ -1,0 +1,232 @@
+"""The steps of a recipe and their options."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BeforeValidator, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+
+from nas_compress.approaches import (
+    Approach,
+    ConcurrentOptions,
+    Constraints,
+    DynasOptions,
+    EvolutionaryOptions,
+    FullOptions,
+    SearchOptions,
+    approaches_with,
+)
+from nas_compress.compression.options import DistillStepOptions, PruneOptions, QuantizeOptions
+from nas_compress.errors import suggest
+from nas_compress.objectives.config import TimingConfig
+from nas_compress.recipe.conditions import ConditionText
+from nas_compress.settings import Count, Location, Settings
+from nas_compress.training.config import FinetuneOptions, SupernetTrainOptions
+
+
+class TrainSupernetStep(SupernetTrainOptions):
+    """Train the super-network: several sub-networks a step, distilled from the largest one."""
+
+    where: ClassVar[Location] = ("train_supernet",)
+
+
+class NasStep(ConcurrentOptions, FullOptions, DynasOptions, EvolutionaryOptions):
+    """Search the super-network; the options of the approaches stand side by side, those of others are refused."""
+
+    where: ClassVar[Location] = ("nas",)
+
+    approach: Approach = Field("dynas", description="How to search.")
+    search_algorithm: str | None = Field(None, description="Algorithm; null for the approach's default.")
+    search_space: dict[str, list[int | float]] | None = Field(
+        None, description="Restriction of the super-network's space: legal values per elastic dimension or gene."
+    )
+
+    @model_serializer(mode="wrap")
+    def _without_idle_options(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what other approaches have and what stands at the approach's default, so that it reads back."""
+        idle = {n for n in self._of_approaches() if n not in self.model_fields_set}
+        return {name: value for name, value in serialize(self).items() if name not in idle}
+
+    def _of_approaches(self) -> list[str]:
+        """Return the options that not all approaches have."""
+        return [n for n in type(self).model_fields if approaches_with(n) and n not in SearchOptions.model_fields]
+
+    def section(self) -> dict[str, Any]:
+        """Return the options of the approach's section, as far as they are set."""
+        fields = [n for n in type(self).model_fields if self.approach in approaches_with(n)]
+        return {n: getattr(self, n) for n in fields if n in SearchOptions.model_fields or n in self.model_fields_set}
+
+
+CORNERS = ("largest", "smallest")
+
+
+def _known_corner(value: object) -> object:
+    if isinstance(value, str) and value not in CORNERS:
+        raise ValueError(f"{value!r} is not allowed; wants {', '.join(CORNERS)}, or values per elastic dimension")
+    return value
+
+
+Named = Annotated[str | dict[str, list[int | float]], BeforeValidator(_known_corner)]
+"""An architecture: `largest`, `smallest`, or its values per elastic dimension."""
+
+
+class SelectStep(Settings):
+    """Choose one architecture: the best of the search under limits, or one that is known."""
+
+    where: ClassVar[Location] = ("select",)
+
+    architecture: Named | None = Field(
+        None,
+        description="An architecture, without a search: `largest`, `smallest`, or its values per elastic dimension; "
+        "null to choose from the search.",
+    )
+    constraints: Constraints = Field(
+        default_factory=dict, description="Limits per metric: `<= 2 ms`, `>= 97 %`, `<= 0.4 x largest`, or a list."
+    )
+    maximize: str | None = Field(None, description="The metric to maximize; `acc` where neither is given.")
+    minimize: str | None = Field(None, description="The metric to minimize, instead of `maximize`.")
+
+    @property
+    def goal(self) -> tuple[Literal["maximize", "minimize"], str]:
+        """The direction and the metric to choose by."""
+        return ("minimize", self.minimize) if self.minimize else ("maximize", self.maximize or "acc")
+
+
+def _listed(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+ConditionList = Annotated[list[ConditionText], BeforeValidator(_listed)]
+
+
+class Conditional(Settings):
+    """What steps that change the chosen network have in common: conditions on what they come to.
+
+    The network is measured before and after such a step, on search-validation images. A condition is `not faster`,
+    `not smaller`, or a figure and a number, such as `accuracy drop > 1 %`.
+    """
+
+    skip_if: ConditionList = Field(
+        default_factory=list,
+        description="Drop what the step made where one of these holds, and go on with the network before it.",
+    )
+    stop_if: ConditionList = Field(
+        default_factory=list, description="End the recipe at this step where one of these holds, and drop what it made."
+    )
+
+    conditions: ClassVar[frozenset[str]] = frozenset({"skip_if", "stop_if"})
+
+
+class FinetuneStep(Conditional, FinetuneOptions):
+    """Train the chosen network alone, on the labels."""
+
+    where: ClassVar[Location] = ("finetune",)
+
+
+class DistillStep(Conditional, DistillStepOptions):
+    """Train the chosen network on the outputs, and the features, of a teacher."""
+
+    where: ClassVar[Location] = ("distill",)
+
+
+class PruneStep(Conditional, PruneOptions):
+    """Prune the chosen network, in turns with training."""
+
+    where: ClassVar[Location] = ("prune",)
+
+
+class QuantizeStep(Conditional, QuantizeOptions):
+    """Quantize the chosen network, with real calibration images."""
+
+    where: ClassVar[Location] = ("quantize",)
+
+
+Format = Literal["onnx", "safetensors"]
+
+
+def _all_formats() -> list[Format]:
+    return ["onnx", "safetensors"]
+
+
+class ExportStep(Settings):
+    """Write the files."""
+
+    where: ClassVar[Location] = ("export",)
+
+    formats: Annotated[list[Format], Field(min_length=1)] = Field(
+        default_factory=_all_formats, description="Files to write for each network."
+    )
+
+
+class BenchmarkStep(Settings):
+    """Measure the exported files again, on test images that neither training nor search saw."""
+
+    where: ClassVar[Location] = ("benchmark",)
+
+    batch_size: Count = Field(1, description="Batch size at which latency is measured.")
+    eval_batch_size: Count = Field(256, description="Batch size for accuracy.")
+    latency: TimingConfig = Field(default_factory=TimingConfig, description="How latency is measured.")
+
+
+ChangingStep = FinetuneStep | DistillStep | PruneStep | QuantizeStep
+StepOptions = TrainSupernetStep | NasStep | SelectStep | ChangingStep | ExportStep | BenchmarkStep
+
+
+class Step(Settings):
+    """One step: a mapping of its name to its options, or the name alone for the defaults."""
+
+    train_supernet: TrainSupernetStep | None = Field(None, description="Train the super-network.")
+    nas: NasStep | None = Field(None, description="Search it.")
+    select: SelectStep | None = Field(None, description="Choose an architecture.")
+    finetune: FinetuneStep | None = Field(None, description="Train the chosen sub-network alone.")
+    distill: DistillStep | None = Field(None, description="Train it on the outputs of a teacher.")
+    prune: PruneStep | None = Field(None, description="Prune it.")
+    quantize: QuantizeStep | None = Field(None, description="Quantize it.")
+    export: ExportStep | None = Field(None, description="Write the files.")
+    benchmark: BenchmarkStep | None = Field(None, description="Measure the files again.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_step(cls, data: Any) -> Any:
+        """Turn `export` and `export:` into `export: {}`, and see that there is one key."""
+        if isinstance(data, str):
+            if data not in cls.model_fields:
+                raise ValueError(f"unknown step {data!r}{suggest(data, cls.model_fields)}; {_known_steps()}")
+            return {data: {}}
+        if not isinstance(data, dict):
+            return data
+        if len(data) != 1:
+            raise ValueError(f"a step has one name, got {', '.join(map(str, data)) or 'none'}; start each with '- '")
+        name, options = next(iter(data.items()))
+        if name not in cls.model_fields:
+            raise ValueError(f"unknown step {name!r}{suggest(str(name), cls.model_fields)}; {_known_steps()}")
+        return {name: {} if options is None else options}
+
+    @property
+    def name(self) -> str:
+        """The step's name, such as `"nas"`."""
+        return next(name for name in type(self).model_fields if getattr(self, name) is not None)
+
+    @property
+    def options(self) -> StepOptions:
+        """The step's options."""
+        options: StepOptions = getattr(self, self.name)
+        return options
+
+
+STEP_NAMES: tuple[str, ...] = tuple(Step.model_fields)
+"""All steps."""
+
+
+def _known_steps() -> str:
+    return f"known: {', '.join(Step.model_fields)}"
+
+
+def labels(names: list[str]) -> list[str]:
+    """Return what the steps of a recipe are called in its records: a name, with a number from its second time on."""
+    seen: dict[str, int] = {}
+    found = []
+    for name in names:
+        seen[name] = seen.get(name, 0) + 1
+        found.append(name if seen[name] == 1 else f"{name}_{seen[name]}")
+    return found

@@ -1,0 +1,100 @@
+"""What each step of a recipe did to the network: accuracy, size and latency before and after it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from nas_compress.report.comparison import plus_minus
+from nas_compress.report.conditions import backend_text
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Entry = Mapping[str, Any]
+
+STEP_HEADERS = ("after", "accuracy (%)", "file (kB)", "latency (ms)", "times as fast as before it", "")
+
+
+def steps_table(outcomes: Mapping[str, Entry]) -> pd.DataFrame:
+    """Return a row per network that a step made, the largest sub-network first.
+
+    Columns: `step`; `accuracy` on search-validation images in % and `accuracy_error`; `size` of the file in bytes;
+    `latency` of one run in ms and `latency_error`, `backend`; `speed_up` over the network before the step, measured in
+    turns with it, and `speed_up_error`; `note`, which says why a step's network was dropped. Errors are standard
+    errors.
+
+    Args:
+        outcomes: What each step came to, by its label.
+    """
+    import pandas as pd
+
+    return pd.DataFrame(list(_rows(outcomes)))
+
+
+def _rows(outcomes: Mapping[str, Entry]) -> Iterator[dict[str, Any]]:
+    for label, outcome in outcomes.items():
+        if "measured" not in outcome:
+            continue
+        before, after = outcome["measured"]["before"], outcome["measured"]["after"]
+        if label == "select":
+            yield {"step": "largest", **_figures(before), "speed_up": None, "speed_up_error": None, "note": ""}
+        speed_up = before["latency"]["median_ms"] / after["latency"]["median_ms"]
+        error = (
+            speed_up * sum((e["latency"]["error_ms"] / e["latency"]["median_ms"]) ** 2 for e in (before, after)) ** 0.5
+        )
+        yield {"step": label, **_figures(after), "speed_up": speed_up, "speed_up_error": error, "note": _note(outcome)}
+
+
+def _figures(entry: Entry) -> dict[str, Any]:
+    return {
+        "accuracy": entry["accuracy"]["value"],
+        "accuracy_error": entry["accuracy"]["spread"],
+        "size": entry["size_bytes"],
+        "latency": entry["latency"]["median_ms"],
+        "latency_error": entry["latency"]["error_ms"],
+        "backend": entry["context"]["backend"],
+    }
+
+
+def _note(outcome: Entry) -> str:
+    """Return what became of a step's network, where it is not plain."""
+    notes = []
+    if "tuning" in outcome:
+        tuning = outcome["tuning"]
+        kept = f"{len(tuning['fp32_layers'])} layers stay in fp32" if tuning["fp32_layers"] else "all layers"
+        held = "accuracy criterion held" if tuning["accepted"] else f"accuracy criterion NOT held: {tuning['reason']}"
+        notes.append(f"{held} ({kept}, {len(tuning['trials'])} trials)")
+    if outcome.get("kept") == "before":
+        notes.append("training did not help: the weights before it are kept")
+    if "dropped" in outcome:
+        notes.append(f"{'stopped' if outcome['stops'] else 'dropped'}, {outcome['dropped']}")
+    return "; ".join(notes)
+
+
+def steps_rows(outcomes: Mapping[str, Entry]) -> list[tuple[str, ...]]:
+    """Return the table's rows as texts, for `STEP_HEADERS`."""
+    return [
+        (
+            row["step"],
+            f"{row['accuracy']:.2f} ± {row['accuracy_error']:.2f}",
+            f"{row['size'] / 1e3:,.1f}",
+            f"{row['latency']:.4f} ± {row['latency_error']:.4f}",
+            plus_minus(row["speed_up"], row["speed_up_error"]) if row["speed_up"] else "",
+            row["note"],
+        )
+        for row in _rows(outcomes)
+    ]
+
+
+def step_conditions(outcomes: Mapping[str, Entry]) -> list[str]:
+    """Return what the figures were measured on, in words."""
+    entries = [outcome["measured"]["after"] for outcome in outcomes.values() if "measured" in outcome]
+    if not entries:
+        return []
+    images = entries[0]["accuracy"]["images"]
+    where = dict.fromkeys(backend_text(entry["context"]) for entry in entries)
+    return [
+        f"Accuracy: {images} search-validation images, ± one standard error. Latency: median ± one standard error, "
+        f"each network in turns with the one before it; {'; '.join(where)}."
+    ]

@@ -1,0 +1,180 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nas_compress import NASConfig
+from nas_compress.denas_keys import ELSEWHERE, translated
+from nas_compress.errors import ConfigError
+
+
+def denas(tmp_path, text, algorithm=""):
+    path = tmp_path / "search.yaml"
+    rows = "\n".join(f"    {row}" for row in text.splitlines())
+    path.write_text(f"nas:\n  approach: denas\n  search: {{seed: 1{algorithm}}}\n  denas:\n{rows}\n")
+    return NASConfig.from_yaml(path)
+
+
+PUBLISHED = """model_type: transformer
+search_engine: EvolutionarySearchEngine
+batch_size: 64
+max_epochs: 4
+select_num: 50
+population_num: 50
+m_prob: 0.2
+s_prob: 0.4
+crossover_num: 25
+mutation_num: 25
+max_param_limits: 100
+min_param_limits: 1
+expressivity_weight: 0
+complexity_weight: 0
+diversity_weight: 1
+saliency_weight: 1"""
+
+
+def test_published_keys(tmp_path):
+    config = denas(tmp_path, PUBLISHED)
+    section = config.denas
+    assert section.supernet == "denas_vit"
+    assert (section.population, section.num_evals, section.batch_size) == (50, 200, 64)
+    assert section.constraints == {"params": ["<= 100000000", ">= 1000000"]}
+    assert section.weights() == {"expressivity": 0, "complexity": 0, "diversity": 1, "saliency": 1}
+    assert config.strategy == "denas"
+    assert config.strategy_options() == {
+        "parents": 50, "crossovers": 25, "mutants": 25, "m_prob": 0.2, "s_prob": 0.4
+    }  # fmt: skip
+    config.check()
+
+
+def test_limits(tmp_path):
+    text = "model_type: cnn\nbudget_model_size: 1000000\nbudget_flops: 3.0e+8\nbudget_latency_sec: 0.002\n"
+    section = denas(tmp_path, f"{text}constraints: {{params: '>= 1k'}}").denas
+    assert section.constraints == {
+        "params": [">= 1k", "<= 1000000"], "macs": ["<= 300000000"], "latency": ["<= 2 ms"]
+    }  # fmt: skip
+    assert section.limited == ["params", "macs", "latency"]
+
+
+@pytest.mark.parametrize(
+    ("model_type", "supernet"),
+    [("cnn", "denas_cnn"), ("vit", "denas_vit"), ("bert", "bert_base_denas"), ("asr", "denas_asr")],
+)
+def test_a_domain_stands_for_its_supernet(model_type, supernet):
+    config = NASConfig(approach="denas", denas={"model_type": model_type})
+    assert config.section.supernet == supernet
+    config.check()
+    other = NASConfig(approach="denas", denas={"model_type": model_type, "supernet": "digits_vit"})
+    assert other.section.supernet == "digits_vit"
+
+
+def test_a_domain_that_is_set_later():
+    config = NASConfig(approach="denas")
+    for model_type, supernet in (("vit", "denas_vit"), ("bert", "bert_base_denas")):
+        config.denas.model_type = model_type
+        assert config.denas.supernet == supernet
+    config.denas.supernet = "digits_vit"
+    config.denas.model_type = "cnn"
+    assert config.denas.supernet == "digits_vit"
+
+
+@pytest.mark.parametrize(
+    ("engine", "strategy"),
+    [
+        ("EvolutionarySearchEngine", "denas"),
+        ("RandomSearchEngine", "random"),
+        ("BayesianOptimizationSearchEngine", "bo"),
+    ],
+)
+def test_engines(engine, strategy):
+    config = NASConfig(approach="denas", denas={"model_type": "cnn", "search_engine": engine})
+    assert config.strategy == strategy
+    assert bool(config.strategy_options()) == (strategy == "denas")
+    config.check()
+
+
+def test_other_strategies_are_named_as_elsewhere():
+    config = NASConfig(approach="denas", search_algorithm="nsga2", denas={"model_type": "cnn"})
+    config.denas.metrics = ["de_score", "macs"]
+    assert config.strategy == "nsga2" and config.strategy_options() == {}
+    config.check()
+    config.denas.search_engine = "RandomSearchEngine"
+    with pytest.raises(ConfigError, match="'nsga2' and denas.search_engine are both given"):
+        config.check()
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("population_nun: 3", "population_nun: unknown key .did you mean 'population'"),
+        ("select_num: 0", "denas.select_num: 0 is not allowed; wants >= 1"),
+        ("search_engine: EvolutionSearchEngine", "did you mean 'EvolutionarySearchEngine'"),
+        ("model_type: vision", "'vision' is not allowed"),
+        ("latency_weight: 10000", "10000 is not allowed; wants <= 100: terms have one unit here"),
+        ("saliency_weight: -1", "wants >= 0"),
+        ("population_num: 3\npopulation: 4", "population_num and population are both given"),
+        ("max_epochs: 3\nnum_evals: 4", "max_epochs and num_evals are both given"),
+        ("max_epochs: 2.5", "max_epochs: 2.5 is not a whole number over 0"),
+        ("population_num: 0", "population_num: 0 is not a whole number over 0"),
+        ("budget_model_size: big", "budget_model_size: 'big' is not a number over 0"),
+        ("seed: 0", "seed stands in nas.search"),
+        ("supernet_cfg: conf/supernet.yaml", "supernet_cfg is not read; name a super-network"),
+        ("budget_num_layers: 18", "restrict layers with nas.search.search_space"),
+        ("score_batch: 1", "wants >= 2"),
+    ],
+)
+def test_what_is_refused(tmp_path, text, words):
+    with pytest.raises(ConfigError, match=words) as caught:
+        denas(tmp_path, text)
+    assert "denas" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("section", "words"),
+    [
+        ({"latency_weight": 1.0}, "denas.latency_weight: wants latency.lut"),
+        (dict.fromkeys([f"{t}_weight" for t in ("expressivity", "complexity", "diversity", "saliency", "latency")], 0),
+         "all weights of the score are 0"),
+        ({"metrics": ["de_score", "acc"]}, "metrics: 'acc' is not a metric"),
+    ],
+)  # fmt: skip
+def test_what_does_not_fit_together(section, words):
+    with pytest.raises(ConfigError, match=words):
+        NASConfig(approach="denas", denas={"model_type": "cnn", **section}).check()
+
+
+def test_yaml_round_trip(tmp_path):
+    config = denas(tmp_path, PUBLISHED)
+    config.to_yaml(tmp_path / "again.yaml")
+    again = NASConfig.from_yaml(tmp_path / "again.yaml")
+    assert again == config
+    again.check()
+
+
+def test_the_score_is_a_metric_of_every_approach():
+    for approach in ("dynas", "concurrent", "evolutionary", "random", "full"):
+        NASConfig(approach=approach, metrics=["de_score", "macs"], **{approach: {"supernet": "denas_cnn"}}).check()
+
+
+keys = st.sampled_from(
+    ["population", "population_num", "max_epochs", "num_evals", "budget_flops", "m_prob", *ELSEWHERE]
+)
+plain = st.none() | st.booleans() | st.integers(-3, 100) | st.floats() | st.text(max_size=5)
+
+
+@given(st.dictionaries(keys, plain, max_size=4))
+def test_any_values_are_translated_or_refused(section):
+    try:
+        found = translated(section, 50)
+    except ValueError as error:
+        assert str(error)
+    else:
+        assert not {"population_num", "max_epochs", "budget_flops"} & {k for k, v in found.items() if v is not None}
+
+
+@given(st.dictionaries(keys, plain, max_size=4))
+def test_any_section_is_read_or_refused(section):
+    try:
+        config = NASConfig(approach="denas", denas=section)
+    except ConfigError:
+        return
+    assert config.denas.population >= 1

@@ -1,0 +1,165 @@
+"""Recipes without a search: conditions, repeated steps, other engines; what each leaves behind."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from nas_compress import Recipe, compress
+from nas_compress.compression import steps
+from nas_compress.data import load_data
+from nas_compress.supernets import supernets
+from nas_compress.weights import write_state
+
+QUICK = {"budget_s": 0.02, "min_runs": 3, "warmup": 1}
+KNOWN = {"select": {"architecture": "smallest"}}
+BRIEF = {"epochs": 1, "batch_size": 256}
+QUANTIZE = {"calibration_images": 32}
+SCRIPT = """
+import sys, numpy, onnxruntime
+assert "torch" not in sys.modules and "nas_compress" not in sys.modules
+session = onnxruntime.InferenceSession(sys.argv[1], providers=["CPUExecutionProvider"])
+with numpy.load(sys.argv[2]) as file:
+    logits = session.run(None, {session.get_inputs()[0].name: file["images"]})[0]
+    print(100 * int((logits.argmax(1) == file["labels"]).sum()) / len(logits))
+"""
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    path = tmp_path_factory.mktemp("weights") / "supernet.safetensors"
+    write_state(path, supernets.get("digits_resnet")(seed=3).state_dict())
+    return path
+
+
+@pytest.fixture
+def recipe(weights, tmp_path):
+    def make(*listed):
+        return Recipe(
+            supernet="digits_resnet", supernet_ckpt_path=weights, output=tmp_path, steps=listed, latency=QUICK, seed=1
+        )
+
+    return make
+
+
+def files(folder):
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*.*") if path.is_file()}
+
+
+def test_a_known_architecture_wants_no_search(recipe):
+    result = compress(recipe({"select": {"architecture": "largest"}}, {"export": {"formats": ["onnx"]}}))
+    assert result.stopped is None
+    assert list(result.outcomes["export"]["artefacts"]) == ["largest fp32", "chosen fp32"]
+    table = result.table()
+    assert list(table["step"]) == ["largest", "select"]
+    assert table["accuracy"][0] == table["accuracy"][1] and table["size"][0] == table["size"][1]
+
+
+def test_a_named_architecture_is_taken(recipe):
+    smallest = supernets.get("digits_resnet")(seed=0).space.smallest()
+    result = compress(recipe({"select": {"architecture": smallest.to_dict()}}))
+    assert result.outcomes["select"]["architecture"] == smallest.to_dict()
+
+
+def test_what_a_condition_skips_leaves_nothing_behind(recipe, tmp_path):
+    quantize = {"quantize": {**QUANTIZE, "skip_if": ["accuracy < 0 %", "size ratio > 0"]}}
+    result = compress(recipe(KNOWN, quantize, {"export": {"formats": ["onnx"]}}, {"benchmark": {"latency": QUICK}}))
+    assert result.stopped is None
+    assert [entry["name"] for entry in result.artefacts] == ["largest fp32", "chosen fp32"]
+    assert not [name for name in files(tmp_path) if "int8" in name]
+    note = result.table()["note"].iloc[-1]
+    assert note.startswith("dropped, size ratio > 0: ") and note.endswith("times the size")
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["steps"]["quantize"]["dropped"].startswith("size ratio > 0")
+    assert "dropped, size ratio" in (tmp_path / "report.html").read_text()
+
+
+def test_a_condition_that_stops_ends_the_recipe_and_keeps_what_was_before(recipe, tmp_path):
+    prune = {"prune": {"rounds": 1, "training": BRIEF, "stop_if": "accuracy < 100 %"}}
+    whole = recipe(KNOWN, prune, "export")
+    result = compress(whole)
+    assert result.stopped.startswith("prune: accuracy < 100 %: ")
+    assert list(result.outcomes) == ["select", "prune"]
+    assert not [name for name in files(tmp_path) if "prune" in name or name.startswith("models")]
+    worked = []
+    again = compress(whole, progress=lambda p: worked.append((p.step, p.note)))
+    assert again.stopped == result.stopped and worked == [("select", "done before"), ("prune", "done before")]
+    whole.steps = [step for step in whole.steps if step.name != "prune"]
+    assert compress(whole).stopped is None
+
+
+def test_conditions_compare_with_the_network_before_the_step(recipe):
+    quantize = {"quantize": {**QUANTIZE, "skip_if": "accuracy drop > 100 %"}}
+    measured = compress(recipe(KNOWN, {"finetune": BRIEF}, quantize)).outcomes
+    assert (
+        measured["quantize"]["measured"]["before"]["accuracy"] == measured["finetune"]["measured"]["after"]["accuracy"]
+    )
+
+
+def test_pruned_twice_and_trained_between(recipe, tmp_path):
+    prune = {"prune": {"rounds": 1, "target_sparsity": 0.3, "round_to": 4, "training": {**BRIEF, "teacher": None}}}
+    whole = recipe(
+        {"select": {"architecture": "largest"}}, prune, {"distill": BRIEF}, prune, {"quantize": QUANTIZE}, "export"
+    )
+    result = compress(whole)
+    costs = [result.outcomes[step]["costs"]["chosen fp32"] for step in ("select", "prune", "distill", "prune_2")]
+    assert costs[0]["macs"] > costs[1]["macs"] == costs[2]["macs"] > costs[3]["macs"]
+    assert costs[0]["params"] > costs[1]["params"] > costs[3]["params"]
+    assert list(result.table()["step"]) == ["largest", "select", "prune", "distill", "prune_2", "quantize"]
+    worked = []
+    compress(whole, progress=lambda p: worked.append(p.note))
+    assert set(worked) == {"done before"}
+    assert {"models/chosen_fp32.onnx", "models/chosen_int8.onnx", "models/chosen_fp32.safetensors"} <= files(tmp_path)
+
+
+def test_a_killed_prune_goes_on_with_the_rounds_that_are_done(recipe, monkeypatch):
+    whole = recipe(KNOWN, {"prune": {"rounds": 2, "training": BRIEF}}, "export")
+    with monkeypatch.context() as patch:
+        patch.setitem(steps.STEPS, "export", _interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            compress(whole)
+    worked = []
+    compress(whole, progress=lambda p: worked.append(p.step) if p.note == "done" else None)
+    assert worked == ["export"]
+
+
+def _interrupt(*_):
+    raise KeyboardInterrupt
+
+
+def test_an_accuracy_criterion_holds_or_is_said_not_to(recipe):
+    criterion = {"criterion": "absolute", "tolerable_loss": 0.0}
+    quantize = {"quantize": {**QUANTIZE, "accuracy_criterion": criterion, "tuning_criterion": {"max_trials": 3}}}
+    result = compress(recipe(KNOWN, {"finetune": BRIEF}, quantize))
+    tuning = result.outcomes["quantize"]["tuning"]
+    assert tuning["accepted"] == (tuning["after"] >= tuning["before"])
+    assert tuning["after"] == pytest.approx(result.outcomes["quantize"]["measured"]["after"]["accuracy"]["value"])
+    assert ("criterion held" in result.table()["note"].iloc[-1]) == tuning["accepted"]
+
+
+@pytest.mark.parametrize("approach", ["static", "dynamic"])
+def test_exported_files_need_onnx_runtime_alone(recipe, tmp_path, approach):
+    listed = [KNOWN, {"quantize": {**QUANTIZE, "approach": approach}}, {"export": {"formats": ["onnx"]}}]
+    result = compress(recipe(*listed, {"benchmark": {"latency": QUICK, "eval_batch_size": 359}}))
+    data = load_data("digits")
+    for entry in result.artefacts:
+        images = data.test.images(torch.arange(len(data.test)), entry["architecture"]["r"][0])
+        np.savez(tmp_path / "test.npz", images=images.numpy(), labels=data.test.labels.numpy())
+        command = [sys.executable, "-I", "-c", SCRIPT, str(tmp_path / entry["file"]), str(tmp_path / "test.npz")]
+        found = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        assert float(found) == entry["accuracy"]["value"]
+
+
+def test_a_teacher_of_ones_own(recipe, tmp_path):
+    first = compress(recipe({"select": {"architecture": "largest"}}, {"export": {"formats": ["onnx"]}}))
+    teacher = first.folder / first.outcomes["export"]["artefacts"]["largest fp32"]
+    kept = tmp_path.parent / f"{tmp_path.name}_teacher.onnx"
+    kept.write_bytes(teacher.read_bytes())
+    resolution = {
+        "select": {"architecture": {**supernets.get("digits_resnet")(seed=0).space.smallest().to_dict(), "r": [16]}}
+    }
+    result = compress(recipe(resolution, {"distill": {**BRIEF, "teacher": str(kept)}}))
+    assert result.outcomes["distill"]["kept"] in ("before", "after")
