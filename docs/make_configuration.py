@@ -17,6 +17,7 @@ from nas_compress.config import NASConfig, SearchConfig
 from nas_compress.objectives.config import LatencyConfig, TimingConfig
 from nas_compress.recipe import STEP_NAMES, Recipe, Step
 from nas_compress.settings import models_in
+from nas_compress.supernets.precision_config import PrecisionConfig
 from nas_compress.training.config import AugmentConfig
 
 PAGE = Path(__file__).with_name("configuration.md")
@@ -82,6 +83,7 @@ def render() -> str:
     parts.append(_section("`latency` of a section, of the `nas` and of the `benchmark` step", TimingConfig))
     besides = "`latency` of a section and of the `nas` step, besides"
     parts.append(_section(besides, LatencyConfig, leave_out=TimingConfig.model_fields))
+    parts.append(_section("`precision` of a section and of the `nas` step", PrecisionConfig))
     parts.append(RECIPE + ", ".join(f"`{name}`" for name in STEP_NAMES) + ".\n")
     parts.append(_section("Top level", Recipe))
     for name in STEP_NAMES:

@@ -33,3 +33,17 @@ def test_basic_nas_trains_goes_on_and_answers_from_the_record(tmp_path):
     assert again.stdout == first.stdout and "% of 360 test images" in first.stdout
     assert len((tmp_path / "out" / "results.csv").read_text().splitlines()) == 5
     assert (tmp_path / "out" / "front.png").exists()
+
+
+def test_recipe_in_python(tmp_path):
+    done = run(ROOT / "examples" / "recipe.py", "--output", "out", "--epochs", 1, "--evaluations", 8, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert all(f"{step}: done" in done.stdout for step in ("nas", "select", "distill", "export", "benchmark"))
+    assert "largest fp32" in done.stdout and "models/chosen_fp32.onnx" in done.stdout
+
+
+def test_warm_start_goes_on_for_another_batch_size(tmp_path):
+    script = ROOT / "examples" / "warm_start.py"
+    done = run(script, "--output", "out", "--epochs", 1, "--evaluations", 8, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("after 8 evaluations") == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import warnings
 from collections.abc import Sequence
@@ -13,7 +14,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from nas_compress.objectives.base import AnalyticObjective, Measurement, Objective
-from nas_compress.objectives.modes import evaluating
 from nas_compress.space import Architecture, SearchSpace
 from nas_compress.supernets.base import Inputs, Supernet
 
@@ -115,7 +115,7 @@ def count_macs(module: nn.Module, example: Inputs) -> int:
     """Return fvcore's count of multiply-accumulates at batch 1, in the convention of published OFA tables.
 
     Convolutions, linear layers and attention products count; batch norm, LayerNorm, pooling, activations and
-    element-wise products do not. The module is traced in evaluation mode and given back in the mode it had.
+    element-wise products do not. A copy of the module is traced in evaluation mode.
 
     Args:
         module: Any traceable network.
@@ -129,8 +129,9 @@ def count_macs(module: nn.Module, example: Inputs) -> int:
     fast_path = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        with torch.no_grad(), evaluating(module):
-            analysis = FlopCountAnalysis(module, row)
+        with torch.no_grad():
+            # fvcore leaves hooks behind on a module that it fails to trace.
+            analysis = FlopCountAnalysis(copy.deepcopy(module).eval(), row)
             analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
             analysis.set_op_handle("aten::scaled_dot_product_attention", _attention_macs)
             analysis.set_op_handle("aten::baddbmm", _baddbmm_macs)

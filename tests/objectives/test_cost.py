@@ -94,3 +94,18 @@ def test_torchs_own_attention_counts_in_evaluation_mode(need_weights):
     projections, products = length * 8 * 8 * 4, 2 * 2 * length * length * 4
     assert count_macs(SelfAttention(), torch.randn(1, length, 8)) == projections + products
     assert torch.backends.mha.get_fastpath_enabled() == enabled
+
+
+def test_a_failed_count_leaves_the_module_as_it_was():
+    class Broken(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = nn.Linear(2, 2)
+
+        def forward(self, x):
+            raise RuntimeError("not today")
+
+    module = Broken().train()
+    with pytest.raises(RuntimeError, match="not today"):
+        count_macs(module, torch.zeros(1, 2))
+    assert module.training and not any(part._forward_hooks or part._forward_pre_hooks for part in module.modules())
