@@ -52,8 +52,9 @@ def recipes(base: Recipe, options: argparse.Namespace) -> Iterator[tuple[str, Re
         "largest int8": [{"select": {"architecture": "largest"}}, "quantize"],
         "largest pruned": [{"select": {"architecture": "largest"}}, prune],
     }
-    result = state(base).search()
-    largest = next(t for t in result if t.architecture == result.space.largest())
+    searched = state(base)
+    result, corner = searched.search(), searched.agent.space.largest()
+    largest = next(trial for trial in result if trial.architecture == corner)
     for share in options.shares:
         limit = f"<= {share * largest.values['latency']:.6f} ms"
         chosen = {"select": {"architecture": result.best({"latency": limit}, maximize="acc").architecture.to_dict()}}

@@ -2,8 +2,8 @@
 
     python examples/recipe.py --output outputs/recipe_example
 
-It takes a few minutes on two cores; `--epochs 1 --evaluations 8` gives a poor net in a minute. Started again, it goes on
-at the first step that is not done.
+It takes a few minutes on two cores; `--epochs 1 --evaluations 8` gives a poor net in a minute. Started again, it
+goes on at the first step that is not done.
 """
 
 import argparse
@@ -37,11 +37,10 @@ def main() -> None:
 
     print(result.table().round(3).to_string(index=False))
     for file in result.artefacts:
-        accuracy, latency = file["accuracy"], file["latency"]
-        print(
-            f"{file['name']:14s} {accuracy['value']:.2f} ± {accuracy['spread']:.2f} % of {accuracy['images']} test images,",
-            f"{latency['median_ms']:.4f} ± {latency['error_ms']:.4f} ms, {file['size_bytes'] / 1e3:.0f} kB: {file['file']}",
-        )
+        accuracy, latency, size = file["accuracy"], file["latency"], file["size_bytes"] / 1e3
+        measured = f"{accuracy['value']:.2f} ± {accuracy['spread']:.2f} % of {accuracy['images']} test images"
+        speed = f"{latency['median_ms']:.4f} ± {latency['error_ms']:.4f} ms"
+        print(f"{file['name']:14s} {measured}, {speed}, {size:.0f} kB: {file['file']}")
 
 
 if __name__ == "__main__":

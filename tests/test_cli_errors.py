@@ -139,7 +139,7 @@ RECIPES = {
     ),
     "steps in the wrong order": (
         recipe("- quantize\n- export", "- export\n- quantize"),
-        "the quantized network is exported",
+        "the exported files would not have it",
     ),
     "a step too few": (recipe("- export\n", ""), "'benchmark' needs a 'export' step before it"),
     "two steps in one": (

@@ -47,7 +47,7 @@ objectives: Registry[type[Objective]] = Registry(
         ),
         "model_size": Entry(
             f"{_COST}:ModelSize",
-            "size of the fp32 parameters in megabytes of 10^6 bytes",
+            "size of the fp32 parameters, or of the quantized file, in megabytes of 10^6 bytes",
             {"direction": "minimize", "unit": "MB", "column": "Model Size (MB)"},
         ),
         "latency": Entry(

@@ -6,6 +6,7 @@ from torch import nn
 
 from nas_compress.errors import DataError
 from nas_compress.objectives.calibration import recalibrate_bn
+from nas_compress.objectives.modes import quick_relu
 
 
 @pytest.fixture
@@ -75,3 +76,17 @@ def test_an_error_midway_leaves_evaluation_mode_and_momentum(net, images):
 
 def test_a_network_without_batch_norm_is_left_alone(images):
     assert recalibrate_bn(nn.Conv2d(3, 4, 1), iter([])) == 0
+
+
+@pytest.mark.parametrize("inplace", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_quick_relu_is_a_relu(inplace, dtype):
+    relu = nn.ReLU(inplace)
+    values = torch.tensor([-torch.inf, -3.0, -1e-38, -0.0, 0.0, 1e-38, 2.5, torch.inf]).to(dtype)
+    expected = torch.relu(values)
+    with quick_relu(nn.Sequential(relu)), torch.no_grad():
+        given = values.clone()
+        found = relu(given)
+    assert torch.equal(found, expected) and found.dtype is dtype
+    assert torch.equal(given, expected if inplace else values)
+    assert "forward" not in relu.__dict__
