@@ -75,6 +75,7 @@ class Bench:
         section.dataset, section.dataset_path = given.dataset, given.dataset_path
         section.metrics, section.num_evals, section.population = ["acc", "latency"], evaluations, min(20, evaluations)
         section.calibration_images, section.latency.budget_s = given.calibration_images, given.latency_seconds
+        section.test_fraction = given.fraction
         section.results_csv_path = self.folder / f"{name}.csv"
         if precision:
             section.precision = {"by": given.by}  # type: ignore[assignment]
@@ -134,7 +135,8 @@ def again(agent: NAS, architectures: Sequence[Architecture], folder: Path) -> di
         path = folder / f"final_{number}.onnx"
         path.write_bytes(agent.build(architecture).onnx)
         artefacts[str(number)] = Artefact(path, agent.supernet.resolution(architecture))  # type: ignore[operator]
-    figures = measure_artefacts(artefacts, agent.data.split("test"))  # type: ignore[arg-type]
+    images: Any = agent.data.split("test")
+    figures = measure_artefacts(artefacts, images, eval_batch_size=10)  # small batches: all sessions are open at once
     return dict(zip(architectures, figures.values(), strict=True))
 
 
@@ -216,6 +218,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--epochs", type=int, default=15)
     parser.add_argument("--by", default="stage", choices=["stage", "block", "network"])
     parser.add_argument("--calibration-images", type=int, default=500, help="for BN recalibration")
+    parser.add_argument("--fraction", type=float, default=1.0, help="of the search-validation images, the first ones")
     parser.add_argument("--latency-seconds", type=float, default=0.3, help="for each sub-network, in the searches")
     parser.add_argument("--few", action="store_true", help="few evaluations, cold and warm, too")
     arguments = parser.parse_args()

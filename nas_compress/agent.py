@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from nas_compress import checks
 from nas_compress.approaches import BasicConfig, SupernetSearch, by_registered_name, canonical
-from nas_compress.archive import Archive
+from nas_compress.archive import Archive, archive_path
 from nas_compress.basic import (
     POPULATION,
     ModelFunctions,
@@ -39,7 +38,7 @@ from nas_compress.structure import best_structure, structure_path
 from nas_compress.study import Study, StudyProgress
 from nas_compress.supernets import load_supernet, replay_of, supernets
 from nas_compress.supernets.precision_config import in_precisions
-from nas_compress.warm_start import best_of, read_warm_start
+from nas_compress.warm_start import warm_started
 
 if TYPE_CHECKING:
     from nas_compress.data.base import ImageData
@@ -246,6 +245,10 @@ class NAS:
     ) -> SearchResult:
         """Run a study of the problem, with its archive beside its table."""
         problem, path = self.problem(), section.results_csv_path
+        if getattr(section, "zero_cost", False):
+            from nas_compress.zero_cost import scored_first
+
+            problem = scored_first(problem, self.supernet)
         strategy = self._strategy(problem)
         rules = StopRules(num_evals, section.patience, section.min_gain, section.time_budget)
         with Archive.open(archive_path(path), self._identity(problem)) as archive:
@@ -286,11 +289,9 @@ class NAS:
         if path is None:
             return problem
         try:
-            prior = read_warm_start(path, self._searched.space, space, [o.name for o in objectives], section.limited)
+            return warm_started(problem, path, self._searched.space, section.limited, section.population)
         except ConfigError as error:
             raise ConfigError(f"nas.{self.config.approach}.warm_start: {error}") from None
-        best = best_of(prior, problem, section.population)
-        return replace(problem, first=[*problem.first, *best], prior=prior)
 
     def _strategy(self, problem: SearchProblem) -> SearchStrategy:
         seed, population = self.config.seed, POPULATION if self._basic else self._section.population
@@ -302,7 +303,7 @@ class NAS:
     def build(self, architecture: Architecture) -> Any:
         """Return an extracted sub-network, recalibrated where there are images, in evaluation mode.
 
-        With precisions in the search, it is quantized as it says, and runs in ONNX Runtime (`OnnxNetwork`).
+        With precisions in the search, it is quantized as it says, and runs as it is deployed (`QuantizedSubnets`).
         None where the values come from published tables; with approach `basic`, the model that `model_builder` built
         and `train_func` trained.
         """
@@ -370,6 +371,8 @@ class NAS:
         if problem.constraints:
             names = dict.fromkeys(canonical(name) for name, _ in section.limits)
             identity["constraints"] = {n: [t for name, t in section.limits if canonical(name) == n] for n in names}
+        if getattr(section, "zero_cost", False):
+            identity["zero_cost"] = True
         if problem.prior:
             known = [[t.architecture.to_dict(), dict(t.values)] for t in problem.prior]
             identity["first"] = [a.to_dict() for a in problem.first]
@@ -391,9 +394,3 @@ class NAS:
 
 def _supernet(name: str, checkpoint: Path | None, trained: bool, classes: int | None, seed: int) -> Supernet:
     return load_supernet(name, checkpoint, trained=trained, num_classes=classes, seed=seed)
-
-
-def archive_path(results_csv_path: Path) -> Path:
-    """Return the archive that lies beside a results table: `.jsonl` in place of `.csv`, or after another name."""
-    path = results_csv_path
-    return path.with_suffix(".jsonl") if path.suffix == ".csv" else path.with_name(path.name + ".jsonl")

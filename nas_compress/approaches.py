@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar, get_args
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field, model_validator
 
-from nas_compress.constraints import MULTIPLES, limit_texts
+from nas_compress.constraints import limit_texts
 from nas_compress.denas_keys import ENGINE, STRATEGIES, SUPERNETS, ModelType, SearchEngine, translated
 from nas_compress.objectives import objectives
 from nas_compress.objectives.config import LatencyConfig, ScoreOptions
-from nas_compress.settings import Count, FilePath, Fraction, Location, Natural, Positive, Settings, show
+from nas_compress.option_values import Constraints, Plain, Point, Predictors
+from nas_compress.settings import Count, FilePath, Fraction, Location, Natural, Positive, Settings
 from nas_compress.supernets.precision_config import PrecisionConfig
 
 Approach = Literal["dynas", "concurrent", "full", "evolutionary", "random", "denas"]
@@ -24,50 +23,6 @@ APPROACHES: tuple[str, ...] = get_args(Approach)
 T = TypeVar("T")
 
 
-def _limits(value: object) -> object:
-    """Let a limit be a text or a list of texts; a bare number does not say on which side it lies."""
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        raise ValueError(f"{show(value)} is not a limit; write '<= {value}' or '>= {value}'")
-    texts = value if isinstance(value, list) else [value]
-    if not texts or not all(isinstance(text, str) for text in texts):
-        raise ValueError(f"{show(value)} is not a limit; write '<= 300M', or a list of such texts")
-    return value
-
-
-def _number(value: object) -> object:
-    """Let numbers be texts that end in k, M or G, as in limits."""
-    match = re.fullmatch(r"\s*(\S*?\d\.?)\s*([kKMG])\s*", value) if isinstance(value, str) else None
-    try:
-        return float(match[1]) * MULTIPLES[match[2]] if match else value
-    except ValueError:
-        return value
-
-
-def _predictors(value: object) -> object:
-    names = list(value.items()) if isinstance(value, dict) else [value]
-    if value is not None and not all(isinstance(n, (str, tuple)) and all(isinstance(x, str) for x in n) for n in names):
-        raise ValueError(f"{show(value)} is not a predictor's name, nor a mapping of metrics to names")
-    return value
-
-
-def _plain(value: object) -> object:
-    """Return an option of a dataset as a config file holds it: paths as texts; what no file can hold is refused."""
-    if isinstance(value, os.PathLike):
-        return os.fspath(value)
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if value is None or isinstance(value, str | int | float):
-        return value
-    raise ValueError(f"{type(value).__name__} is not plain data; give what it was read from, or NAS(config, data=...)")
-
-
-Constraints = dict[str, Annotated[str | list[str], BeforeValidator(_limits)]]
-"""Limits per metric: a text, or a list of texts that must all be met."""
-
-Point = dict[str, Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]]
-"""A value per metric, in natural units."""
-
-Predictors = Annotated[str | dict[str, str] | None, BeforeValidator(_predictors)]
 Metrics = Annotated[list[str], Field(min_length=1)]
 
 
@@ -200,7 +155,17 @@ class PredictingOptions(SearchOptions):
         return {"predictor": named if isinstance(named, str) else by_registered_name(named)}
 
 
-class DynasOptions(PredictingOptions):
+class ZeroCostOptions(SearchOptions):
+    """What approaches share that train-free scores may start."""
+
+    zero_cost: bool = Field(
+        False,
+        description="Measure first, after the largest architecture, the five of 50 random ones that are best by a "
+        "train-free score (synflow) and MACs.",
+    )
+
+
+class DynasOptions(ZeroCostOptions, PredictingOptions):
     """DyNAS: measure a few architectures, fit predictors, search on the predictions, measure the best unseen, again."""
 
     predictor: Predictors = Field(
@@ -229,7 +194,7 @@ class GenerationsOptions(PredictingOptions):
         return {**super().strategy_options(), "generations": self.generations}
 
 
-class ConcurrentOptions(GenerationsOptions):
+class ConcurrentOptions(ZeroCostOptions, GenerationsOptions):
     """ConcurrentNAS: measure a population, fit weak predictors, search on them, measure the final population, again."""
 
     validation_only: list[str] | None = Field(
@@ -306,7 +271,7 @@ class SupernetSearch(SearchOptions):
         None, description="A name of `nas-compress list data`; null for the one the super-network is meant for."
     )
     dataset_path: FilePath | None = Field(None, description="Folder of the dataset, where it has files.")
-    dataset_options: dict[str, Annotated[Any, BeforeValidator(_plain)]] = Field(
+    dataset_options: dict[str, Plain] = Field(
         {}, description="Options of the dataset, such as `tokenizer` of `sentences`; `nas-compress list data` has them."
     )
     results_csv_path: FilePath = Field(

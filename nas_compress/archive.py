@@ -163,6 +163,12 @@ class Archive:
         self.close()
 
 
+def archive_path(results_csv_path: Path) -> Path:
+    """Return the archive that lies beside a results table: `.jsonl` in place of `.csv`, or after another name."""
+    path = results_csv_path
+    return path.with_suffix(".jsonl") if path.suffix == ".csv" else path.with_name(path.name + ".jsonl")
+
+
 class _AppendOnlyFile:
     """A file of JSON lines with one writer, in which a line is either whole or absent."""
 

@@ -70,8 +70,8 @@ def latency_problems(latency: LatencyConfig, here: Location) -> Iterator[Problem
     yield from unknown
     if not unknown:
         backend = backends.get(latency.backend)
-        yield from _raised(backend.check, (*here, "backend"))
-        yield from _raised(lambda: backend.check_precision(latency.precision), here)
+        yield from raised_problems(backend.check, (*here, "backend"))
+        yield from raised_problems(lambda: backend.check_precision(latency.precision), here)
     if latency.lut is not None:
         yield from table_problems(latency, latency.lut, (*here, "lut"))
     yield from timing_problems(latency, here)
@@ -104,7 +104,8 @@ def timing_problems(latency: TimingConfig, here: Location) -> Iterator[Problem]:
         yield Problem((*here, "threads"), f"{latency.threads} is more than this machine's {cores} CPU cores")
 
 
-def _raised(check: Callable[[], None], location: Location) -> Iterator[Problem]:
+def raised_problems(check: Callable[[], object], location: Location) -> Iterator[Problem]:
+    """Yield a problem if a check raises one of the package's errors."""
     try:
         check()
     except NASError as error:

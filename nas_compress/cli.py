@@ -14,9 +14,10 @@ from typer.core import TyperGroup
 
 from nas_compress import console
 from nas_compress.cli_latency import build_lut
+from nas_compress.cli_score import ArchitectureArgument, named_architecture, score
 from nas_compress.config import NASConfig
 from nas_compress.documents import template_path
-from nas_compress.errors import ArchitectureError, ConfigError, NASError
+from nas_compress.errors import ConfigError, NASError
 from nas_compress.listing import Topic, names
 from nas_compress.recipe import Recipe
 
@@ -159,28 +160,18 @@ def _run(recipe: Recipe, until: str | None = None) -> CompressionResult:
 @app.command()
 def measure(
     config: ConfigArgument,
-    architecture: Annotated[
-        str,
-        typer.Argument(
-            help="`largest`, `smallest`, or an architecture as results tables write it: {'ks': [3, ...], ...}."
-        ),
-    ] = "largest",
+    architecture: ArchitectureArgument = "largest",
 ) -> None:
     """Measure one architecture of a super-network in every metric of a search config."""
     from nas_compress.agent import NAS
-    from nas_compress.space import Architecture
 
     agent = NAS(NASConfig.from_yaml(config))
-    ends = {"largest": agent.space.largest, "smallest": agent.space.smallest}
-    try:
-        point = ends[architecture]() if architecture in ends else Architecture.parse(architecture)
-    except ArchitectureError as error:
-        raise ArchitectureError(f"ARCHITECTURE: {error}, or largest, or smallest") from None
-    point = agent.space.canonicalize(point)
+    point = named_architecture(agent.space, architecture)
     subnet: Any = agent.build(point)
     console.show_measurements([(each, each.measure(subnet, point)) for each in agent.metrics()])
 
 
+app.command()(score)
 app.command()(build_lut)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib.resources
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,16 @@ from nas_compress.errors import ConfigError
 from nas_compress.settings import Location, Source, show
 
 _TEMPLATES = "nas_compress.yaml_templates"
+_BASE_60 = re.compile(r"[-+]?[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?$")
+
+
+class _Loader(yaml.SafeLoader):  # type: ignore[misc]
+    """Reads `2:4` as text, as YAML 1.2 does; YAML 1.1 takes it for the number 2 * 60 + 4."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012 - as in the base class
+        first: [("tag:yaml.org,2002:str", _BASE_60), *known]
+        for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
 
 
 def read_document(path: str | Path) -> tuple[dict[str, Any], Source]:
@@ -29,7 +40,7 @@ def read_document(path: str | Path) -> tuple[dict[str, Any], Source]:
     text = _read_text(path)
     loader = None
     try:
-        loader = yaml.SafeLoader(text)
+        loader = _Loader(text)
         node = loader.get_single_node()
         lines: dict[Location, int] = {}
         if node is not None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from nas_compress.errors import OutputError
+from nas_compress.errors import ConfigError, OutputError
 
 
 @contextmanager
@@ -34,3 +34,37 @@ def replacing(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def sole_use(folder: Path) -> Iterator[None]:
+    """Keep a folder, which is made if need be, from other processes that ask for it, as long as the block runs.
+
+    The lock is the operating system's: it ends with the process, however that ends. A file system without
+    locks gives none.
+
+    Raises:
+        ConfigError: Another process has it.
+        OutputError: The folder cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        opened = os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        raise OutputError(f"cannot write to {folder}: {error.strerror or error}") from error
+    try:
+        _lock(opened, folder)
+        yield
+    finally:
+        os.close(opened)
+
+
+def _lock(opened: int, folder: Path) -> None:
+    import fcntl
+
+    try:
+        fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise ConfigError(f"another run is at work in {folder}; wait for its end, or give another folder") from None
+    except OSError:
+        return  # a file system without locks

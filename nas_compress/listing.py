@@ -18,6 +18,7 @@ class Topic(StrEnum):
     objectives = "objectives"
     strategies = "strategies"
     predictors = "predictors"
+    proxies = "proxies"
     backends = "backends"
     steps = "steps"
     templates = "templates"
@@ -29,6 +30,7 @@ def names(topic: Topic) -> dict[str, str]:
     from nas_compress.data import data_sources
     from nas_compress.objectives import objectives
     from nas_compress.predictors import predictors
+    from nas_compress.proxies import proxies
     from nas_compress.search import strategies
     from nas_compress.supernets import supernets
 
@@ -42,6 +44,7 @@ def names(topic: Topic) -> dict[str, str]:
         Topic.objectives: objectives,
         Topic.strategies: strategies,
         Topic.predictors: predictors,
+        Topic.proxies: proxies,
         Topic.backends: backends,
     }
     registry = registries[topic]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import BaseModel
 
 from nas_compress.backends.hardware import describe_hardware
+from nas_compress.compression.inputs import check_inputs
+from nas_compress.compression.outcome import files_of
 from nas_compress.compression.state import State
 from nas_compress.compression.steps import STEPS
 from nas_compress.errors import ConfigError
-from nas_compress.files import replacing
+from nas_compress.files import replacing, sole_use
 from nas_compress.recipe import Recipe, Step
 from nas_compress.report import steps_table, write_report
 
@@ -71,8 +73,8 @@ def compress(
     """Run a recipe, or go on with it at the first step that is not done.
 
     A step is done when the run in the output folder finished it with the same data, weights and settings, those of all
-    steps before it included, and its files are still there. A step that is not is run again with all after it;
-    training and search go on within the step.
+    steps before it included, and its files are still as it wrote them. A step that is not is run again with all after
+    it; training and search go on within the step.
 
     Args:
         recipe: A `Recipe`, or the path (or template name) of a YAML file with one.
@@ -80,14 +82,19 @@ def compress(
         progress: Called often while the steps work.
 
     Raises:
-        ConfigError: The recipe is wrong; raised before any work.
+        ConfigError: The recipe is wrong, or another run is at work in its folder; raised before any work.
         NASError: A step cannot be done; the steps before it are kept.
     """
     recipe = recipe if isinstance(recipe, Recipe) else Recipe.from_yaml(recipe)
     check(recipe, until)
+    with sole_use(recipe.folder):
+        return _run(recipe, until, progress or (lambda _: None))
+
+
+def _run(recipe: Recipe, until: str | None, progress: Callable[[StepProgress], None]) -> CompressionResult:
     run, stopped = _Run(recipe), None
     for label, step in recipe.labelled():
-        outcome = run.do(label, step, progress or (lambda _: None))
+        outcome = run.do(label, step, progress)
         if outcome.get("stops"):
             stopped = f"{label}: {outcome['dropped']}"
         if stopped or label == until:
@@ -106,8 +113,11 @@ def check(recipe: Recipe, until: str | None = None) -> None:
 
 
 class _StepRecord(BaseModel):
+    """A finished step: what it depended on, what it came to, and hashes of the files that it made."""
+
     key: str
     outcome: dict[str, Any]
+    files: dict[str, str] = {}
 
 
 class _Record(BaseModel):
@@ -126,13 +136,14 @@ class _Run:
         self._record_path = recipe.folder / "steps.json"
         self._record = self._read()
         self._digest = hashlib.sha256(_canonical(self._inputs()))
+        self._checked = False
 
     def _inputs(self) -> dict[str, Any]:
         """Return what all steps depend on: settings, and the contents of the files that they name."""
         recipe = self.state.recipe
         settings = recipe.model_dump(mode="json", exclude={"steps", "output", "name", "latency"})
         path = recipe.supernet_ckpt_path
-        weights = None if path is None else hashlib.sha256(path.read_bytes()).hexdigest()
+        weights = None if path is None else _hash(path)
         return {**settings, "weights": weights, "data": self.state.data.fingerprint}
 
     def do(self, label: str, step: Step, progress: Callable[[StepProgress], None]) -> dict[str, Any]:
@@ -140,15 +151,19 @@ class _Run:
         key = self._key(label, step)
         self.state.step = label
         done = self._record.steps.get(label)
-        if done is not None and done.key == key and self._whole(done.outcome):
+        if done is not None and done.key == key and self._whole(done):
             self.state.outcomes[label] = done.outcome
             progress(StepProgress(label, 1, 1, "done before"))
             return done.outcome
+        if not self._checked:
+            check_inputs(self.state)
+            self._checked = True
         self._forget_from(label)
         progress(StepProgress(label, 0, 1))
         outcome = STEPS[step.name](self.state, step.options, lambda d, t, n="": progress(StepProgress(label, d, t, n)))
         self.state.outcomes[label] = outcome
-        self._record.steps[label] = _StepRecord(key=key, outcome=outcome)
+        files = {name: _hash(self.state.folder / name) for name in files_of(outcome)}
+        self._record.steps[label] = _StepRecord(key=key, outcome=outcome, files=files)
         self._write()
         progress(StepProgress(label, 1, 1, outcome.get("dropped", "done")))
         return outcome
@@ -166,15 +181,17 @@ class _Run:
             self._digest.update(_canonical([describe_hardware(), _versions()]))
         return self._digest.hexdigest()[:16]
 
-    def _whole(self, outcome: Mapping[str, Any]) -> bool:
-        return all((self.state.folder / name).is_file() for name in outcome.get("files", []))
+    def _whole(self, done: _StepRecord) -> bool:
+        """Return whether the files of a step are as it wrote them."""
+        paths = {name: self.state.folder / name for name in files_of(done.outcome)}
+        return all(path.is_file() and done.files.get(name) in (None, _hash(path)) for name, path in paths.items())
 
     def _forget_from(self, label: str) -> None:
         """Drop a step, those after it and those that the recipe no longer has, with the files they made."""
         names = [name for name, _ in self.state.recipe.labelled()]
         kept = names[: names.index(label)]
         for name in [name for name in self._record.steps if name not in kept]:
-            for file in self._record.steps.pop(name).outcome.get("files", []):
+            for file in files_of(self._record.steps.pop(name).outcome):
                 (self.state.folder / file).unlink(missing_ok=True)
         for report in ("report.json", "report.html"):
             (self.state.folder / report).unlink(missing_ok=True)
@@ -202,6 +219,11 @@ _EXTENDABLE = ("num_evals", "patience", "min_gain", "time_budget", "reference_po
 
 def _versions() -> dict[str, str]:
     return {name: metadata.version(name) for name in ("onnxruntime", "torch")}
+
+
+def _hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _canonical(value: object) -> bytes:

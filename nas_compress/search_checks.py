@@ -13,15 +13,22 @@ from nas_compress.checks import (
     metric_problems,
     name_problems,
     needs_data,
+    raised_problems,
 )
+from nas_compress.constraints import Limit, limit_texts
 from nas_compress.denas_keys import ENGINE
 from nas_compress.errors import NASError, suggest
 from nas_compress.objectives.config import TERMS, ScoreOptions
 from nas_compress.settings import Location, Problem, show
+from nas_compress.supernets.precision_config import LATENCY_BACKENDS
 
 if TYPE_CHECKING:
+    from nas_compress.compression.options import Engine
     from nas_compress.space import SearchSpace
     from nas_compress.supernets.precision_config import PrecisionConfig
+
+COMPUTED = ("macs", "params", "model_size")
+"""Metrics that are computed for every architecture, measured or not."""
 
 
 def strategy_problems(
@@ -139,7 +146,9 @@ def search_problems(options: SearchOptions, approach: str, here: Location) -> It
         )
     yield from metric_problems(options.metrics, here)
     yield from constraint_problems(options, here)
+    yield from relative_problems(options, approach, options.constraints, here)
     yield from score_problems(options, here)
+    yield from zero_cost_problems(options, here)
     if "latency" in options.measured and replay_of(getattr(options, "supernet", None)) is None:
         yield from latency_problems(options.latency, (*here, "latency"))
     if options.reference_point is not None:
@@ -162,6 +171,22 @@ def score_problems(options: SearchOptions, here: Location) -> Iterator[Problem]:
         yield from latency_problems(options.latency, (*here, "latency"))
 
 
+def zero_cost_problems(options: SearchOptions, here: Location) -> Iterator[Problem]:
+    """Check that train-free scores have networks to be computed on, and a metric to stand in for."""
+    from nas_compress.supernets import replay_of
+
+    if not getattr(options, "zero_cost", False):
+        return
+    location = (*here, "zero_cost")
+    if not needs_data(options.metrics):
+        reason = "wants a metric of quality, such as acc, that the score stands in for"
+        yield Problem(location, f"{reason}; metrics are {', '.join(options.metrics)}")
+    if options.precision is not None:
+        yield Problem(location, "does not go with precision: the score says nothing of quantized networks")
+    if replay_of(getattr(options, "supernet", None)) is not None:
+        yield Problem(location, "wants networks to score; this super-network has only values from published tables")
+
+
 def constraint_problems(options: SearchOptions, here: Location) -> Iterator[Problem]:
     """Check that limits are on metrics that exist, in their units."""
     from nas_compress.objectives import objectives
@@ -171,6 +196,26 @@ def constraint_problems(options: SearchOptions, here: Location) -> Iterator[Prob
         yield from (
             limit_problems(name, text, location) if name in objectives else name_problems(objectives, name, location)
         )
+
+
+def relative_problems(
+    options: SearchOptions, approach: str, constraints: Mapping[str, Limit], here: Location
+) -> Iterator[Problem]:
+    """Check that no limit refers to what the largest architecture measures, where the search does not measure it.
+
+    Args:
+        options: The options of the approach.
+        approach: Its name.
+        constraints: Limits by metric, of the search or of what is chosen from it.
+        here: Where they stand.
+    """
+    if approach != "denas":
+        return
+    computed = [*COMPUTED, *(["latency"] if options.latency.lut is not None else [])]
+    for name, text in limit_texts(constraints):
+        if canonical(name) not in computed and text.rstrip().endswith("largest"):
+            reason = f"{show(text)} refers to the largest architecture, which approach 'denas' does not measure"
+            yield Problem((*here, "constraints", name), f"{reason}; relative limits go with {', '.join(computed)} here")
 
 
 def option_problems(options: SearchOptions, approach: str, here: Location) -> Iterator[Problem]:
@@ -215,13 +260,27 @@ def precision_problems(section: SearchOptions, supernet: str | None, here: Locat
     if not needs_data(section.measured):
         reason = "wants a metric of quality, such as acc: without one, the lowest precision is always the best"
         yield Problem((*here, "metrics"), f"{list(section.metrics)} with precision {reason}")
-    if "latency" in section.measured:
-        for name, wanted in {"backend": section.precision.engine, "precision": "fp32", "lut": None}.items():
-            if (found := getattr(section.latency, name)) != wanted:
-                reason = f"does not go with precision, whose engine is {section.precision.engine!r}"
-                yield Problem((*here, "latency", name), f"{show(found)} {reason}; wants {show(wanted)}")
+    yield from raised_problems(section.precision.check_machine, (*here, "precision"))
+    yield from _engine_problems(section, section.precision.engine, here)
     if supernet is not None:
         yield from _quantizable_problems(supernet, section.precision, (*here, "precision"))
+
+
+def _engine_problems(section: SearchOptions, engine: Engine, here: Location) -> Iterator[Problem]:
+    """Check that what is measured can be measured on what an engine makes."""
+    reason = f"does not go with precision, whose engine is {engine!r}"
+    if "latency" in section.measured:
+        wanted: dict[str, Any] = {"backend": LATENCY_BACKENDS[engine], "precision": "fp32", "lut": None}
+        for name, value in wanted.items():
+            if (found := getattr(section.latency, name)) != value:
+                yield Problem((*here, "latency", name), f"{show(found)} {reason}; wants {show(value)}")
+        if engine == "inc" and section.latency.isolated:
+            text = "its networks cannot be sent to a process of their own; leave it out"
+            yield Problem((*here, "latency", "isolated"), f"true {reason}: {text}")
+    if engine == "inc" and "model_size" in section.measured:
+        location = "constraints" if "model_size" in section.limited else "metrics"
+        text = "INC's files hold fp32 weights whatever the precision; take 'params', or engine: onnxruntime"
+        yield Problem((*here, location), f"'model_size' {reason}: {text}")
 
 
 def _quantizable_problems(supernet: str, precision: PrecisionConfig, location: Location) -> Iterator[Problem]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +55,22 @@ def read_warm_start(
     if not any(name in values for values in inside.values() for name in objectives):
         raise ConfigError(f"{path} has no architecture inside search_space with any of the objectives")
     return [Trial(a, {name: float(np.mean(v)) for name, v in values.items()}) for a, values in inside.items()]
+
+
+def warm_started(
+    problem: SearchProblem, path: Path, whole: SearchSpace, limited: Sequence[str], most: int
+) -> SearchProblem:
+    """Return a problem with what an earlier search knows of it, and the best of that asked for first.
+
+    Args:
+        problem: The new search.
+        path: The file of the earlier one; see `read_warm_start`, whose errors are raised.
+        whole: The super-network's space.
+        limited: The metrics that limits alone are about.
+        most: The most architectures to ask for first.
+    """
+    prior = read_warm_start(path, whole, problem.space, [o.name for o in problem.objectives], limited)
+    return replace(problem, first=[*problem.first, *best_of(prior, problem, most)], prior=prior)
 
 
 def best_of(trials: Sequence[Trial], problem: SearchProblem, most: int) -> list[Architecture]:

@@ -1,4 +1,5 @@
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -42,8 +43,28 @@ def test_recipe_in_python(tmp_path):
     assert "largest fp32" in done.stdout and "models/chosen_fp32.onnx" in done.stdout
 
 
+def test_train_free_search_then_training(tmp_path):
+    script = ROOT / "examples" / "train_free.py"
+    done = run(script, "--output", "out", "--epochs", 2, "--evaluations", 6, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "train-free score" in done.stdout and "models/chosen_int8.onnx" in done.stdout
+    assert "largest" not in done.stdout
+
+
 def test_warm_start_goes_on_for_another_batch_size(tmp_path):
     script = ROOT / "examples" / "warm_start.py"
     done = run(script, "--output", "out", "--epochs", 1, "--evaluations", 8, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("after 8 evaluations") == 2
+
+
+def test_joint_and_sequential_quantization_are_compared_at_equal_evaluations(tmp_path):
+    script = ROOT / "examples" / "quantization_aware.py"
+    done = run(script, "--output", "out", "--epochs", 1, "--evaluations", 8, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    counted = int(re.search(r"(\d+) evaluations each", done.stdout)[1])
+    joint, fp32 = (len((tmp_path / "out" / f"{n}.csv").read_text().splitlines()) - 1 for n in ("joint", "fp32"))
+    assert fp32 == 8 < joint == counted
+    volumes = re.findall(r"images: (.+): hypervolume ([\d.]+) %", done.stdout)
+    assert len(volumes) == 4 and all(0 <= float(volume) <= 100 for _, volume in volumes)
+    assert (tmp_path / "out" / "fronts.png").exists()

@@ -9,10 +9,13 @@ import pytest
 import torch
 
 from nas_compress import Recipe, compress
+from nas_compress.backends.onnx import to_onnx
 from nas_compress.compression import steps
 from nas_compress.data import load_data
+from nas_compress.errors import CheckpointError, ConfigError
+from nas_compress.files import sole_use
 from nas_compress.supernets import supernets
-from nas_compress.weights import write_state
+from nas_compress.weights import read_state, write_state
 
 QUICK = {"budget_s": 0.02, "min_runs": 3, "warmup": 1}
 KNOWN = {"select": {"architecture": "smallest"}}
@@ -163,3 +166,86 @@ def test_a_teacher_of_ones_own(recipe, tmp_path):
     }
     result = compress(recipe(resolution, {"distill": {**BRIEF, "teacher": str(kept)}}))
     assert result.outcomes["distill"]["kept"] in ("before", "after")
+
+
+def _worked(whole):
+    worked = []
+    compress(whole, progress=lambda p: worked.append(p.step) if p.note == "done" else None)
+    return worked
+
+
+@pytest.mark.parametrize("name", ["steps/select_chosen.safetensors", "steps/quantize_int8.onnx"])
+def test_a_damaged_file_is_made_again(recipe, tmp_path, name):
+    whole = recipe(KNOWN, {"quantize": QUANTIZE}, {"export": {"formats": ["onnx"]}})
+    compress(whole)
+    content = (tmp_path / name).read_bytes()
+    (tmp_path / name).write_bytes(content[: len(content) // 2])
+    labels = ["select", "quantize", "export"]
+    assert _worked(whole) == labels[labels.index(name.removeprefix("steps/").split("_")[0]) :]
+    assert len((tmp_path / name).read_bytes()) == len(content)
+    assert _worked(whole) == []
+
+
+class _Linear(torch.nn.Module):
+    def __init__(self, channels, size, classes):
+        super().__init__()
+        self.layer = torch.nn.Linear(channels * size**2, classes)
+
+    def forward(self, x):
+        return self.layer(x.flatten(1))
+
+
+TEACHERS = {
+    "of other classes": ((1, 8, 7), "data 'digits' has 10 classes, the net has 7 outputs"),
+    "of another size": ((1, 9, 10), "does not take the images of 'digits', of shape \\(1, r, r\\), r of \\["),
+    "of other channels": ((3, 8, 10), "does not take the images of 'digits'"),
+    "no network": (None, "ONNX Runtime cannot load"),
+}
+
+
+@pytest.mark.parametrize("name", TEACHERS)
+def test_a_teacher_that_does_not_fit_is_refused_before_any_work(recipe, tmp_path, name):
+    (shape, expected), path = TEACHERS[name], tmp_path.parent / f"{tmp_path.name}.onnx"
+    channels, size, _ = shape or (1, 8, 10)
+    made = to_onnx(_Linear(*shape), torch.zeros(2, channels, size, size)) if shape else b"nothing"
+    path.write_bytes(made)
+    compress(recipe(KNOWN, "export"))
+    before = {name: (tmp_path / name).read_bytes() for name in files(tmp_path)}
+    begun = []
+    with pytest.raises(ConfigError, match=rf"^steps\[1\]\.distill\.teacher: .*{expected}"):
+        compress(recipe(KNOWN, {"distill": {**BRIEF, "teacher": str(path)}}, "export"), progress=begun.append)
+    assert {p.note for p in begun} <= {"done before"}
+    assert {name: (tmp_path / name).read_bytes() for name in files(tmp_path)} == before
+
+
+@pytest.mark.parametrize("wrong", ["of another network", "nan"])
+def test_a_wrong_checkpoint_loses_nothing_that_was_made(recipe, weights, tmp_path, wrong):
+    compress(recipe(KNOWN, "export"))
+    before = {name: (tmp_path / name).read_bytes() for name in files(tmp_path)}
+    state = read_state(weights)
+    key = next(name for name, tensor in state.items() if tensor.is_floating_point())
+    state[key] = state[key][:1] if wrong != "nan" else torch.full_like(state[key], torch.nan)
+    other = tmp_path.parent / f"{tmp_path.name}.safetensors"
+    write_state(other, state)
+    changed = recipe(KNOWN, "export")
+    changed.supernet_ckpt_path = other
+    with pytest.raises(CheckpointError, match=r"is of another network" if wrong != "nan" else f"{key} has values"):
+        compress(changed)
+    assert {name: (tmp_path / name).read_bytes() for name in files(tmp_path)} == before
+
+
+def test_a_folder_serves_one_run_at_a_time(recipe, tmp_path):
+    with sole_use(tmp_path), pytest.raises(ConfigError, match=f"another run is at work in {tmp_path}"):
+        compress(recipe(KNOWN))
+    assert compress(recipe(KNOWN)).stopped is None
+
+
+def test_pruning_that_removes_nothing_says_so(recipe):
+    prune = {"prune": {"rounds": 1, "round_to": 4096, "training": {**BRIEF, "teacher": None}}}
+    assert compress(recipe(KNOWN, prune)).table()["note"].iloc[-1] == "nothing was removed"
+
+
+def test_fewer_images_than_asked_for_are_said(recipe, caplog):
+    compress(recipe(KNOWN, {"quantize": {"calibration_images": 5000}}))
+    (said,) = [record.message for record in caplog.records if "calibration_images" in record.message]
+    assert said == f"calibration_images = 5000, and data 'digits' has {len(load_data('digits').train)} training images"

@@ -8,14 +8,21 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from torch._dynamo.utils import counters
 
 from nas_compress import NAS, NASConfig
-from nas_compress.errors import ConfigError
+from nas_compress.backends.hardware import has_bf16_dot_product
+from nas_compress.compression import inc_version
+from nas_compress.compression.inc_module import GraphModule, Int8Module
+from nas_compress.errors import ConfigError, MissingExtraError
 from nas_compress.result import SearchResult
 from nas_compress.search import dynas
 from nas_compress.space import Architecture
 from nas_compress.space.precision import PRECISION
-from nas_compress.supernets import supernets
+from nas_compress.supernets import precision_config, supernets
+from nas_compress.supernets.precision import PrecisionSupernet
+from nas_compress.supernets.precision_config import PrecisionConfig
 from nas_compress.weights import write_state
 
 
@@ -148,15 +155,83 @@ def test_yaml_holds_the_precisions(weights: Path, tmp_path: Path) -> None:
         ({"supernet": "denas_cnn"}, "nas.dynas.precision: does not go with 'denas_cnn', which shares no weights"),
         ({"latency": {"backend": "torch"}}, "nas.dynas.latency.backend: 'torch' does not go with precision"),
         ({"latency": {"lut": "table.npz"}}, "nas.dynas.latency.lut: 'table.npz' does not go with precision"),
+        (
+            {"latency": {}, "precision": {"engine": "inc"}},
+            "nas.dynas.latency.backend: 'onnxruntime' does not go with precision, whose engine is 'inc'; wants "
+            "'torch_compile'",
+        ),
+        (
+            {"latency": {"backend": "torch_compile", "isolated": True}, "precision": {"engine": "inc"}},
+            "nas.dynas.latency.isolated: true does not go with precision, whose engine is 'inc'",
+        ),
+        (
+            {"precision": {"engine": "inc"}},
+            "nas.dynas.metrics: 'model_size' does not go with precision, whose engine is 'inc': INC's files hold fp32",
+        ),
+        (
+            {"precision": {"engine": "inc"}, "metrics": ["acc"], "constraints": {"model_size": "<= 1 MB"}},
+            "nas.dynas.constraints: 'model_size' does not go with precision",
+        ),
     ],
 )
 def test_what_does_not_go_together_is_refused(
     options: dict[str, Any], message: str, weights: Path, tmp_path: Path
 ) -> None:
+    pytest.importorskip("neural_compressor.torch") if "precision" in options else None
     metrics = {"metrics": ["acc", "latency"]} if "latency" in options else {}
     path = None if "supernet" in options else weights
     with pytest.raises(ConfigError, match=re.escape(message)):
         config(path, tmp_path, **metrics, **options).check()
+
+
+def test_what_inc_needs_is_looked_up_before_any_work(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inc = config(weights, tmp_path, metrics=["acc", "macs"], precision={"engine": "inc", "values": ["bf16", "int8"]})
+    net = supernets.get("digits_resnet")(seed=0)
+    monkeypatch.setattr(precision_config, "inc_version", lambda: {"neural-compressor-pt": "3.10"})
+    monkeypatch.setattr(precision_config, "has_bf16_dot_product", lambda: False)
+    with pytest.raises(ConfigError, match=r"nas\.dynas\.precision: values holds bf16, and this processor"):
+        NAS(inc)
+    monkeypatch.setattr(precision_config, "inc_version", inc_version.inc_version)
+    monkeypatch.setattr(inc_version, "DISTRIBUTIONS", ("no-such-distribution",))
+    with pytest.raises(ConfigError, match=r"nas\.dynas\.precision: no-such-distribution is not installed; install"):
+        NAS(inc)
+    with pytest.raises(MissingExtraError, match="no-such-distribution"):
+        PrecisionSupernet(net, PrecisionConfig(engine="inc"))
+
+
+def test_inc_searches_on_the_quantized_graph(weights: Path, tmp_path: Path) -> None:
+    pytest.importorskip("neural_compressor.torch")
+    values = ["fp32", "bf16", "int8"] if has_bf16_dot_product() else ["fp32", "int8"]
+    options = {"engine": "inc", "values": values}
+    searched = config(weights, tmp_path, "random", metrics=["acc", "macs"], num_evals=2, precision=options)
+    agent = NAS(searched)
+    assert agent.space.dimensions[-1].choices[0] == tuple(reversed(values))
+    result = agent.search()
+    largest, trial = result.trials
+    assert set(largest.architecture[PRECISION]) == {"fp32"} and set(trial.architecture[PRECISION]) != {"fp32"}
+    network = agent.build(trial.architecture)
+    assert isinstance(network, GraphModule) and not isinstance(network, Int8Module)
+    accuracy = next(o for o in agent.objectives() if o.name == "acc")
+    assert accuracy.measure(network, trial.architecture).value == trial.values["acc"]
+    quantization = result.provenance["contexts"]["acc"]["quantization"]
+    assert quantization["engine"] == "inc" and quantization["quantizer"] == inc_version.inc_version()
+    assert quantization["versions"]["torch"] == torch.__version__
+
+
+@pytest.mark.slow
+def test_inc_measures_the_compiled_network(weights: Path, tmp_path: Path) -> None:
+    pytest.importorskip("neural_compressor.torch")
+    inc = config(weights, tmp_path, "random", metrics=["acc", "latency"], num_evals=2, precision={"engine": "inc"})
+    inc.random.latency.backend, inc.random.latency.budget_s = "torch_compile", 0.01
+    counters.clear()
+    result = NAS(inc).search()
+    assert all(trial.ok and trial.values["latency"] > 0 for trial in result.trials)
+    assert set(result.trials[0].architecture[PRECISION]) == {"fp32"} and counters["inductor"]
+    context = result.provenance["contexts"]["latency"]
+    assert (context["backend"], context["precision"]) == ("torch_compile", "by architecture")
+    assert context["supernet"]["precision"]["quantizer"] == inc_version.inc_version()
 
 
 def test_a_supernet_of_ones_own_is_checked_too(tmp_path: Path) -> None:

@@ -165,6 +165,8 @@ class TorchCompileBackend(Backend):
     One network takes 10 to 110 seconds to build and a C++ compiler: for a few networks rather than for a search. The
     module is exported first, since `torch.compile` keys what it has compiled by the code of `forward`: after eight
     networks of the same class it would run the next ones eagerly.
+
+    A module that INC quantized (`GraphModule`) is exported already, and compiled as `quantize_inc` does.
     """
 
     name = "torch_compile"
@@ -185,6 +187,12 @@ class TorchCompileBackend(Backend):
         self.check()
         import torch
 
+        from nas_compress.compression.inc_module import GraphModule
+
+        if isinstance(module, GraphModule):
+            with torch_threads(threads):
+                quantized = module.compiled(example)
+            return FixedShapeSession(quantized, threads, shapes_of(as_tuple(example)))
         module, images = _laid_out(module, example)
         inputs = tuple(map(channels_last, as_tuple(example)))
         try:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -17,6 +18,10 @@ from nas_compress.space.precision import PRECISION
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+    from nas_compress.supernets.precision import PrecisionSupernet
+
+logger = logging.getLogger(__name__)
 
 FP32 = f"{CHOSEN} fp32"
 
@@ -135,7 +140,12 @@ def _quantize(state: State, options: QuantizeStep, tick: Tick) -> Outcome:
 
     size, limit = state.resolution(CHOSEN), options.calibration_images
     images = [x for x, _ in batches(state.data.train, min(CALIBRATION_BATCH, limit), size, limit=limit)]
-    tick(0, 1, f"calibrating on {sum(map(len, images))} images")
+    count = sum(map(len, images))
+    if count < limit:
+        logger.warning("calibration_images = %d, and data %r has %d training images", limit, state.data.name, count)
+    tick(0, 1, f"calibrating on {count} images")
+    if PRECISION in state.outcomes["select"]["architecture"]:
+        return _quantize_as_searched(state, images)
     quantized = _quantize_inc if options.engine == "inc" else _quantize_onnx
     return {"engine": options.engine, **quantized(state, options, images)}
 
@@ -144,8 +154,6 @@ def _quantize_onnx(state: State, options: QuantizeStep, images: list[Tensor]) ->
     from nas_compress.compression.quantize import quantize_onnx
     from nas_compress.compression.tune import quantize_within
 
-    if PRECISION in state.outcomes["select"]["architecture"]:
-        return _quantize_as_searched(state, images)
     source, target = state.model(FP32), f"steps/{state.step}_int8.onnx"
     how: dict[str, Any] = {"approach": options.approach, "exclude": options.exclude}
     # What is not asked for is tuning's to choose.
@@ -171,16 +179,23 @@ def _quantize_onnx(state: State, options: QuantizeStep, images: list[Tensor]) ->
 
 
 def _quantize_as_searched(state: State, images: list[Tensor]) -> Outcome:
-    """Quantize the modules that are quantized in the architecture that the search found."""
+    """Quantize the modules that are quantized in the architecture that the search found, with the search's engine."""
+    network = cast("nn.Sequential", state.network(CHOSEN))
+    methods = state.searched_methods(len(network)) or []
+    engine = cast("PrecisionSupernet", state.agent.supernet).options.engine
+    if not any(methods):
+        reason = "the search found fp32 to be best in all of the network"
+        return {"engine": engine, "models": {}, "files": [], "dropped": reason}
+    quantized = _inc_as_searched if engine == "inc" else _onnx_as_searched
+    return {"engine": engine, **quantized(state, network, methods, images)}
+
+
+def _onnx_as_searched(state: State, network: nn.Module, methods: Sequence[str | None], images: list[Tensor]) -> Outcome:
     import onnx
 
     from nas_compress.compression.quantized import QuantizableNetwork
     from nas_compress.files import replacing
 
-    network = cast("nn.Sequential", state.network(CHOSEN))
-    methods = state.searched_methods(len(network))
-    if methods is None or not any(methods):
-        return {"models": {}, "files": [], "dropped": "the search found fp32 to be best in all of the network"}
     model = onnx.load_model_from_string(QuantizableNetwork(network, images[0][:2], lambda: images).quantized(methods))
     count = sum(method is not None for method in methods)
     scheme = f"static int8, U8S8 QDQ, as searched: {count} of {len(methods)} modules"
@@ -189,6 +204,19 @@ def _quantize_as_searched(state: State, images: list[Tensor]) -> Outcome:
     with replacing(state.folder / target) as temporary:
         temporary.write_bytes(model.SerializeToString())
     return {"models": {f"{CHOSEN} int8": target}, "files": [target], "precisions": scheme}
+
+
+def _inc_as_searched(state: State, network: nn.Module, methods: Sequence[str | None], images: list[Tensor]) -> Outcome:
+    from nas_compress.compression.quantized_inc import BF16, IncQuantizableNetwork
+
+    halves, lowered = (sum(map(each, methods)) for each in (lambda m: m == BF16, lambda m: m is not None))
+    precision = BF16 if halves == lowered else "int8"
+    target = f"steps/{state.step}_{precision}.pt2"
+    quantizable = IncQuantizableNetwork(network, images[0][:2], lambda: images)
+    quantizable.compiled(methods, images[0][:1]).save(state.folder / target)
+    scheme = f"static int8 by INC, as searched: {lowered - halves} of {len(methods)} modules"
+    scheme += f", {halves} in bf16" * bool(halves)
+    return {"models": {f"{CHOSEN} {precision}": target}, "files": [target], "precisions": scheme}
 
 
 def _quantize_inc(state: State, options: QuantizeStep, images: list[Tensor]) -> Outcome:

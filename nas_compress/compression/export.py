@@ -26,8 +26,8 @@ def export_onnx(module: nn.Module, example: Tensor, path: Path, metadata: Mappin
         metadata: Stored in the file (`OnnxSession.metadata` reads it back).
 
     Raises:
-        EvaluationError: torch cannot export the module, or the outputs differ by more than `OUTPUT_TOLERANCE` of
-            the largest output (and of 1).
+        EvaluationError: torch cannot export the module, its outputs are not finite, or those of the file differ by more
+            than `OUTPUT_TOLERANCE` of the largest output (and of 1).
         OutputError: The file cannot be written.
     """
     import onnx
@@ -45,6 +45,8 @@ def _compare(module: nn.Module, session: OnnxSession, example: Tensor) -> None:
     for inputs in (example, torch.cat([example, example[:1].flip(-1)])):
         with torch.no_grad(), evaluating(module):
             wanted = module(inputs)
+        if not wanted.isfinite().all():
+            raise EvaluationError("the network gives outputs that are NaN or infinite; look at its weights")
         difference = (session(inputs) - wanted).abs().max().item()
         allowed = OUTPUT_TOLERANCE * max(1.0, wanted.abs().max().item())
         if not difference <= allowed:

@@ -5,20 +5,19 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Iterable, Sequence
-from importlib import metadata
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from nas_compress.backends.base import as_tuple
-from nas_compress.backends.hardware import has_bf16_dot_product
 from nas_compress.compression.inc_ipex import IpexQuantizer, ipex_is_loaded
 from nas_compress.compression.inc_module import Int8Module, check_finite, dynamic_batch, paired, quiet
+from nas_compress.compression.inc_version import inc_version
 from nas_compress.compression.options import Scheme
-from nas_compress.errors import ConfigError, DataError, EvaluationError, MissingExtraError, first_line, suggest
+from nas_compress.compression.packages import check_bf16
+from nas_compress.errors import ConfigError, DataError, EvaluationError, first_line, suggest
 
-DISTRIBUTIONS = ("neural-compressor-pt", "neural-compressor")
 LAYERS: dict[Scheme, tuple[type[nn.Module], ...]] = {
     "static": (nn.Conv2d, nn.Linear),
     "dynamic": (nn.Linear,),
@@ -45,15 +44,13 @@ def check_request(module: nn.Module, approach: Scheme, keep_fp32: Sequence[str])
         EvaluationError: The approach quantizes no layer of this module, the processor does not compute in bf16, or
             IPEX is loaded in this process, which takes the graph away from INC.
     """
-    installed = {name.lower().replace("_", "-") for d in metadata.distributions() if (name := d.metadata["Name"])}
-    if installed.isdisjoint(DISTRIBUTIONS):
-        raise MissingExtraError(DISTRIBUTIONS[0], "")
+    inc_version()
     names = [name for name, _ in module.named_modules()]
     for name in keep_fp32:
         if name not in names:
             raise ConfigError(f"keep_fp32: the network has no layer {name!r}{suggest(name, names)}")
-    if approach == "mixed_precision" and not has_bf16_dot_product():
-        raise EvaluationError("mixed_precision: this processor does not compute in bf16 (AVX512-BF16, AMX)")
+    if approach == "mixed_precision":
+        check_bf16()
     if approach == "dynamic" and ipex_is_loaded():
         raise EvaluationError("dynamic: INC cannot quantize dynamically where IPEX is loaded; use a new process")
     if not quantizable(module, approach):

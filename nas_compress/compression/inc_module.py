@@ -45,6 +45,10 @@ class GraphModule(nn.Module):
             output: Tensor = self._graphs[0](*inputs)
         return output
 
+    def compiled(self, example: Tensor | tuple[Tensor, ...]) -> Int8Module:
+        """Return the graph compiled for the example's shapes; see `Int8Module`."""
+        return Int8Module(self._graphs[0], example)
+
 
 class Int8Module(GraphModule):
     """A quantized graph compiled for one batch size; other batches are cut into pieces of it, the last one padded.

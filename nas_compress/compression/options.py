@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import math
+import re
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import AliasChoices, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    BeforeValidator,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
-from nas_compress.settings import Count, FilePath, Location, Settings
+from nas_compress.settings import Count, FilePath, Location, Settings, show
 from nas_compress.training.config import DistillOptions
 
 
@@ -22,6 +32,15 @@ class AccuracyCriterion(Settings):
     tolerable_loss: float = Field(
         0.01, ge=0, allow_inf_nan=False, description="Accuracy that may be lost: 0.01 is 1 % of it, or 0.01 points."
     )
+
+    @model_validator(mode="after")
+    def _loses_less_than_all(self) -> Self:
+        if self.criterion == "relative" and self.tolerable_loss >= 1:
+            raise ValueError(
+                f"tolerable_loss = {self.tolerable_loss:g} is {100 * self.tolerable_loss:g} % of the accuracy with "
+                "criterion 'relative'; wants less than 1, or criterion 'absolute' for points"
+            )
+        return self
 
     def lowest(self, before: float) -> float:
         """Return the lowest accuracy in % that is still accepted, for an accuracy before the step in %."""
@@ -82,6 +101,13 @@ class QuantizeOptions(Settings):
 
     onnxruntime_only: ClassVar[frozenset[str]] = frozenset({"method", "per_channel", "exclude"})
 
+    @model_validator(mode="before")
+    @classmethod
+    def _one_name(cls, data: Any) -> Any:
+        if isinstance(data, dict) and {"calibration_images", "calibration_sampling_size"} <= data.keys():
+            raise ValueError("calibration_images and calibration_sampling_size are the same; give one of the two")
+        return data
+
     @model_serializer(mode="wrap")
     def _without_idle_options(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Leave out the defaults of what has no effect, so that a recipe that is written reads back."""
@@ -93,7 +119,16 @@ class QuantizeOptions(Settings):
         return {n: v for n, v in serialize(self).items() if n not in idle - self.model_fields_set}
 
 
-Pattern = Annotated[str, Field(pattern=r"^(channel|1x1|[1-9]\d*:[1-9]\d*)$")]
+_PATTERN = r"channel|1x1|[1-9]\d*:[1-9]\d*"
+
+
+def _known_pattern(value: str) -> str:
+    if not re.fullmatch(_PATTERN, value):
+        raise ValueError(f"{value!r} is not allowed; wants channel, 1x1, or N:M, such as 2:4")
+    return value
+
+
+Pattern = Annotated[str, AfterValidator(_known_pattern), Field(json_schema_extra={"pattern": f"^({_PATTERN})$"})]
 
 
 class PruneTraining(DistillOptions):
@@ -173,12 +208,18 @@ class PruneOptions(Settings):
         return {name: value for name, value in serialize(self).items() if name not in self.idle}
 
 
+def _named(value: object) -> object:
+    if not value or not isinstance(value, (str, Path)):
+        raise ValueError(f"{show(value)} is not allowed; wants largest, or the path of an ONNX file")
+    return value
+
+
 class DistillStepOptions(DistillOptions):
     """Training of the chosen network on the labels and on a teacher."""
 
     where: ClassVar[Location] = ("distill",)
 
-    teacher: Literal["largest"] | FilePath = Field(
+    teacher: Annotated[Literal["largest"] | FilePath, BeforeValidator(_named)] = Field(
         "largest", description="`largest` (sub-network), or an ONNX file that maps images of the same size to logits."
     )
 

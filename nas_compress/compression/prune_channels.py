@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from nas_compress.backends.base import as_tuple
 from nas_compress.compression.layers import excluded_layers
+from nas_compress.compression.packages import check_torch_pruning
 from nas_compress.elastic import Attention, FeedForward
-from nas_compress.errors import ConfigError, MissingExtraError, first_line
+from nas_compress.errors import ConfigError, first_line
 from nas_compress.objectives.modes import evaluating
 from nas_compress.supernets.base import Inputs
 from nas_compress.supernets.widths import make_divisible
@@ -262,8 +263,7 @@ def _refuse_unknown(module: nn.Module) -> None:
 
 
 def _torch_pruning() -> Any:
-    try:
-        import torch_pruning
-    except ImportError:
-        raise MissingExtraError("torch-pruning", "") from None
+    check_torch_pruning()
+    import torch_pruning
+
     return torch_pruning

@@ -5,14 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
+from importlib import metadata
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import cast
+from typing import Any, cast
 
 import onnx
 import torch
 from torch import Tensor, nn
 
+from nas_compress.backends.hardware import has_int8_dot_product
 from nas_compress.backends.onnx import to_onnx
 from nas_compress.backends.onnxruntime import OnnxSession
 from nas_compress.compression.quantize import Int8Forms
@@ -82,10 +84,21 @@ class QuantizableNetwork:
         """The number of the module in the row that every node of the prepared graph comes from, by the node's name."""
         return modules_of_nodes(self._forms.model)
 
+    @staticmethod
+    def conditions() -> dict[str, Any]:
+        """Return what accuracy depends on besides the options, as plain data."""
+        weights = "8 bits" if has_int8_dot_product() else "7 bits"
+        return {"versions": {"onnxruntime": metadata.version("onnxruntime")}, "weights": f"per channel, {weights}"}
+
     @property
     def size(self) -> int:
-        """Bytes that are kept for further precisions, about."""
-        return 2 * len(self.fp32)
+        """Bytes that are kept for further precisions, about: the network as exported and as prepared, and images."""
+        feeds = self._forms.feeds if "_forms" in self.__dict__ else []
+        return 2 * len(self.fp32) + sum(array.nbytes for feed in feeds for array in feed.values())
+
+    def network(self, methods: Sequence[str | None]) -> OnnxNetwork:
+        """Return the network in these precisions, in ONNX Runtime; see `quantized`."""
+        return OnnxNetwork(self.quantized(methods))
 
     def quantized(self, methods: Sequence[str | None]) -> bytes:
         """Return the serialized model with some modules in int8; without any, as it was exported.
@@ -121,13 +134,17 @@ class _Forms(Int8Forms):
     def ranges(self, method: str) -> Ranges:
         """Return the ranges of all activations, each by the method of the node that makes it or, if none, reads it.
 
+        What ran the calibration images is let go: its session would hold the memory of all activations, far more than
+        the network itself.
+
         Args:
             method: One method, or the names of several, joined.
         """
         names = method.split(_AND)
-        if len(names) == 1:
-            return super().ranges(method)
         by_method = {name: super(_Forms, self).ranges(name) for name in names}
+        self._activations = None
+        if len(names) == 1:
+            return by_method[method]
         chosen = dict(by_method[names[0]])
         for of in ("input", "output"):  # what a node makes counts more than what it reads
             for node in self.model.graph.node:

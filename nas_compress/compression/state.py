@@ -66,11 +66,18 @@ class State:
 
     @cached_property
     def supernet(self) -> ImageSupernet:
-        """The super-network with its trained weights: those of the recipe's own step, of a file, or published."""
+        """The super-network with its weights: those of the recipe's own step, of a file, published, or random."""
         trained = self.outcomes.get("train_supernet")
         checkpoint = self.folder / trained["weights"] if trained else self.recipe.supernet_ckpt_path
-        net = load_supernet(self.recipe.supernet, checkpoint, num_classes=len(self.data.classes))
+        recipe, classes = self.recipe, len(self.data.classes)
+        trained_ones = not recipe.untrained
+        net = load_supernet(recipe.supernet, checkpoint, trained=trained_ones, num_classes=classes, seed=recipe.seed)
         return cast("ImageSupernet", net)
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """The networks that are made: the largest is not where nothing trains it."""
+        return (CHOSEN,) if self.recipe.untrained else (LARGEST, CHOSEN)
 
     @cached_property
     def agent(self) -> NAS:

@@ -43,23 +43,32 @@ def nas(state: State, options: NasStep, tick: Tick) -> Outcome:
     files = ["search_results.csv", "search_results.jsonl"]
     for name in files:
         _copy(state.work / name, state.folder / name)
+    if options.approach == "denas":
+        files.append("search_results.best_structure.json")
+        _copy(state.work / files[-1], state.folder / files[-1])
     result.plot(state.folder / "pareto.png", x=options.metrics[-1] if len(options.metrics) > 1 else None)
     return {"evaluations": len(result), "front": len(result.front()), "files": [*files, "pareto.png"]}
 
 
 def select(state: State, options: SelectStep, tick: Tick) -> Outcome:
-    """Choose an architecture, extract and recalibrate it and the largest one, and measure the two."""
+    """Choose an architecture, extract and recalibrate it and the largest one, and measure the two.
+
+    Where nothing was trained yet, there is no largest one, and nothing to measure.
+    """
     from nas_compress.objectives.calibration import calibrated_subnet
 
-    architecture, values = _choose(state, options)
-    outcome: Outcome = {"architecture": architecture.to_dict(), "values": values, "constraints": options.constraints}
+    limits = _limits(state, options)
+    architecture, values = _choose(state, options, limits)
+    outcome: Outcome = {"architecture": architecture.to_dict(), "values": values, "constraints": limits}
     state.outcomes["select"] = outcome
     made: Outcome = {"networks": {}, "models": {}, "costs": {}, "files": []}
-    for done, role in enumerate((LARGEST, CHOSEN)):
+    for done, role in enumerate(state.roles):
         tick(done, 3, f"recalibrating and exporting the {role} sub-network")
         subnet = calibrated_subnet(state.supernet, state.architecture(role), state.data, state.calibration_images)
         kept = keep(state, subnet, f"{role} fp32")
         made = {key: [*made[key], *kept[key]] if key == "files" else made[key] | kept[key] for key in made}
+    if LARGEST not in state.roles:
+        return outcome | made
     tick(2, 3, "measuring the two")
     sizes = (state.resolution(LARGEST), state.resolution(CHOSEN))
     before, after = (state.folder / file for file in made["models"].values())
@@ -67,15 +76,37 @@ def select(state: State, options: SelectStep, tick: Tick) -> Outcome:
     return outcome | made
 
 
-def _choose(state: State, options: SelectStep) -> tuple[Architecture, dict[str, float]]:
+def _limits(state: State, options: SelectStep) -> dict[str, Any]:
+    """Return the limits of a selection; those relative to an architecture that was not measured, as numbers."""
+    from nas_compress.approaches import canonical
+    from nas_compress.constraints import limit_texts, parse_constraint
+    from nas_compress.objectives import AnalyticObjective
+
+    nas = state.recipe.step("nas")
+    if not isinstance(nas, NasStep) or nas.approach != "denas":
+        return dict(options.constraints)
+    metrics = {o.name: o for o in state.agent.metrics()}
+    limits: dict[str, list[str]] = {}
+    for name, text in limit_texts(options.constraints):
+        metric = metrics[canonical(name)]
+        limit = parse_constraint(text, name=metric.name, unit=metric.unit)
+        if limit.relative and isinstance(metric, AnalyticObjective):
+            value = float(metric.compute([state.agent.space.largest()])[0])
+            text = f"{limit.op} {limit.limit({metric.name: value}):.15g} {metric.unit}".rstrip()
+        limits.setdefault(name, []).append(text)
+    return limits
+
+
+def _choose(state: State, options: SelectStep, limits: Mapping[str, Any]) -> tuple[Architecture, dict[str, float]]:
     """Return the chosen architecture and what the search measured of it."""
     from nas_compress.space import Architecture
 
     named, space = options.architecture, state.supernet.space
     if named is None:
-        direction, metric = options.goal
+        result = state.search()
+        direction, metric = options.goal([metric.name for metric in result.metrics])
         goal: dict[str, Any] = {direction: metric}
-        trial = state.search().best(options.constraints, **goal)
+        trial = result.best(limits, **goal)
         return trial.architecture, dict(trial.values)
     if isinstance(named, str):
         return (space.largest() if named == LARGEST else space.smallest()), {}
@@ -83,7 +114,7 @@ def _choose(state: State, options: SelectStep) -> tuple[Architecture, dict[str, 
 
 
 def export(state: State, options: ExportStep, tick: Tick) -> Outcome:
-    """Write the largest and the chosen network, and the quantized one where there is one, under `models/`."""
+    """Write the networks of the recipe, and the quantized one where there is one, under `models/`."""
     from nas_compress.weights import write_state
 
     artefacts: dict[str, str] = {}
@@ -95,7 +126,7 @@ def export(state: State, options: ExportStep, tick: Tick) -> Outcome:
             _copy(source, state.folder / target)
             artefacts[name] = target
     if "safetensors" in options.formats:
-        for role in (LARGEST, CHOSEN):
+        for role in state.roles:
             files.append(f"models/{role}_fp32.safetensors")
             write_state(state.folder / files[-1], state.network(role).state_dict(), metadata_of(state, role))
     return {"artefacts": artefacts, "files": [*files, *artefacts.values()]}

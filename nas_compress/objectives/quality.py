@@ -109,8 +109,9 @@ class Accuracy(DataObjective[ImageData]):
         """Return the accuracy on an agent's search-validation images, or sentences; see `Objective.from_agent`."""
         if not isinstance(agent.data, ImageData):
             return SentenceAccuracy.from_agent(agent)
-        net = cast("ImageSupernet", agent.supernet)
-        return cls(agent.data, net.resolution, macs_of=net.macs, **agent_options(agent))
+        net, precision = cast("ImageSupernet", agent.supernet), agent.config.section.precision
+        in_torch = precision is not None and precision.engine == "inc"
+        return cls(agent.data, net.resolution, macs_of=None if in_torch else net.macs, **agent_options(agent))
 
     def measure(self, subnet: nn.Module, architecture: Architecture) -> Measurement:
         """Evaluate a recalibrated sub-network; see `Objective.measure`."""

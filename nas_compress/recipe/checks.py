@@ -6,6 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from nas_compress import checks, search_checks
+from nas_compress.backends import backends
+from nas_compress.compression import packages
+from nas_compress.compression.inc_version import inc_version
 from nas_compress.constraints import limit_texts
 from nas_compress.errors import NASError
 from nas_compress.recipe.steps import (
@@ -36,17 +39,20 @@ def step_problems(options: StepOptions, here: Location, supernet: str, nas: NasS
     if isinstance(options, NasStep):
         yield from _nas_problems(options, here, supernet)
     elif isinstance(options, SelectStep):
-        yield from select_problems(options, None if nas is None else nas.measured, here, supernet)
+        yield from select_problems(options, nas, here, supernet)
+        yield from checks.raised_problems(backends.get("onnxruntime").check, here)
     elif isinstance(options, BenchmarkStep):
         yield from checks.timing_problems(options.latency, (*here, "latency"))
     elif isinstance(options, QuantizeStep):
         yield from quantize_problems(options, here)
+        yield from _engine_problems(options, here)
         if nas is not None and nas.precision is not None:
             yield from _searched_problems(options, here)
     elif isinstance(options, DistillStep):
         yield from _teacher_problems(options.teacher, (*here, "teacher"))
     elif isinstance(options, PruneStep):
-        yield from _teacher_problems(options.training.teacher, (*here, "training", "teacher"))
+        if options.pattern == "channel":
+            yield from checks.raised_problems(packages.check_torch_pruning, (*here, "pattern"))
     elif isinstance(options, TrainSupernetStep) and options.sampler == "sandwich" and options.subnets_per_step < 2:
         yield Problem((*here, "subnets_per_step"), "1 is not allowed; the sandwich rule wants at least 2")
 
@@ -77,6 +83,17 @@ def quantize_problems(options: QuantizeStep, here: Location) -> Iterator[Problem
         yield Problem((*here, "tuning_criterion"), "says when to give up on 'accuracy_criterion', which is not given")
 
 
+def _engine_problems(options: QuantizeStep, here: Location) -> Iterator[Problem]:
+    """Check that what an engine needs is there: its packages and, for bf16, the processor."""
+    if options.engine != "inc":
+        return
+    yield from checks.raised_problems(inc_version, (*here, "engine"))
+    if options.approach == "smoothquant":
+        yield from checks.raised_problems(backends.get("ipex").check, (*here, "approach"))
+    elif options.approach == "mixed_precision":
+        yield from checks.raised_problems(packages.check_bf16, (*here, "approach"))
+
+
 def _searched_problems(options: QuantizeStep, here: Location) -> Iterator[Problem]:
     """Check that a quantization is what the search measured, where precisions were a part of it."""
     for name in ("engine", "approach", "method", "per_channel", "exclude", "accuracy_criterion"):
@@ -85,20 +102,20 @@ def _searched_problems(options: QuantizeStep, here: Location) -> Iterator[Proble
 
 
 def _teacher_problems(teacher: Path | str | None, location: Location) -> Iterator[Problem]:
-    if isinstance(teacher, Path):
+    if not isinstance(teacher, Path):
+        return
+    if teacher.suffix == ".onnx":
         yield from checks.file_problems(teacher, location)
-        if teacher.suffix != ".onnx":
-            yield Problem(location, f"{str(teacher)!r} is no ONNX file; allowed: largest, or the path of an .onnx file")
+    else:
+        yield Problem(location, f"{str(teacher)!r} is no ONNX file; allowed: largest, or the path of an .onnx file")
 
 
-def select_problems(
-    options: SelectStep, metrics: Sequence[str] | None, here: Location, supernet: str
-) -> Iterator[Problem]:
+def select_problems(options: SelectStep, nas: NasStep | None, here: Location, supernet: str) -> Iterator[Problem]:
     """Check that a selection is about metrics that the search measures, in their units, or names an architecture.
 
     Args:
         options: The step.
-        metrics: The metrics of the search; None if there is none, which is reported elsewhere.
+        nas: The search; None if there is none, which is reported elsewhere.
         here: Where the step stands.
         supernet: Name of the recipe's super-network.
     """
@@ -109,7 +126,8 @@ def select_problems(
 
     if options.maximize is not None and options.minimize is not None:
         yield Problem(here, "maximize and minimize are both given; choose by one metric, put limits on the others")
-    direction, goal = options.goal
+    metrics = None if nas is None else nas.measured
+    direction, goal = options.goal(metrics or ())
     yield from _measured_problems(goal, metrics, (*here, direction))
     if goal in objectives and (right := objectives.entry(goal).info["direction"]) != direction:
         yield Problem((*here, direction), f"{goal!r} is an objective to {right}")
@@ -119,6 +137,8 @@ def select_problems(
             yield from unmeasured
         else:
             yield from checks.limit_problems(name, text, location)
+    if nas is not None:
+        yield from search_checks.relative_problems(nas, nas.approach, options.constraints, here)
 
 
 def _architecture_problems(options: SelectStep, here: Location, supernet: str) -> Iterator[Problem]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
-from nas_compress.recipe.steps import PruneStep, SelectStep, Step
+from nas_compress.recipe.steps import DistillStep, FinetuneStep, PruneStep, SelectStep, Step
 from nas_compress.settings import Location, Problem
 
 _NEEDS = {
@@ -72,4 +73,28 @@ def _sparsity_problems(steps: Sequence[Step], index: int) -> Iterator[Problem]:
                 f"{steps[index].name!r} stands after steps[{earlier}], which prunes single weights: training would "
                 "fill them again; move it before, or set that step's own training",
             )
+            return
+
+
+_RANDOM = "the sub-network has random weights, as the train-free search found it"
+
+
+def training_problems(steps: Sequence[Step]) -> Iterator[Problem]:
+    """Yield what is wrong with the steps of a recipe whose sub-networks have random weights until one is trained."""
+    trained = False
+    for index, step in enumerate(steps):
+        options, here = step.options, ("steps", index, step.name)
+        if isinstance(options, DistillStep) and not isinstance(options.teacher, Path):
+            reason = "'largest' was never trained; name an ONNX file, or take a 'finetune' step"
+            yield Problem((*here, "teacher"), reason)
+            trained = True
+        elif isinstance(options, FinetuneStep | DistillStep):
+            if not trained and options.skip_if:
+                yield Problem((*here, "skip_if"), f"would leave random weights to later steps: {_RANDOM}; take stop_if")
+            trained = True
+        elif isinstance(options, PruneStep) and options.training.teacher is not None:
+            yield Problem((*here, "training", "teacher"), "'largest' (the default) was never trained; write null")
+        if step.name in ("prune", "quantize", "export") and not trained:
+            wanted = "a 'finetune' step (or 'distill' from an ONNX file)"
+            yield Problem(here[:2], f"{step.name!r} needs {wanted} before it: {_RANDOM}")
             return

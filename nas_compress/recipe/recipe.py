@@ -15,7 +15,7 @@ from nas_compress.documents import read_document, resolve_template, write_docume
 from nas_compress.errors import ConfigError
 from nas_compress.objectives.config import TimingConfig
 from nas_compress.recipe.checks import step_problems
-from nas_compress.recipe.order import order_problems
+from nas_compress.recipe.order import order_problems, training_problems
 from nas_compress.recipe.steps import STEP_NAMES, ExportStep, NasStep, QuantizeStep, Step, StepOptions, labels
 from nas_compress.settings import FilePath, Problem, Seed, Settings, Source, config_error, problems_of
 
@@ -104,6 +104,22 @@ class Recipe(Settings):
         """Return the options of a step (the first of that name), or None where the recipe does not have it."""
         return next((step.options for step in self.steps if step.name == name), None)
 
+    @property
+    def untrained(self) -> bool:
+        """Whether sub-networks have random weights until a step trains one.
+
+        So it is after a search by `denas`, which looks at no weights, where none are named, published, or trained by a
+        step.
+        """
+        nas = self.step("nas")
+        if not isinstance(nas, NasStep) or nas.approach != "denas" or checks.needs_data(nas.measured):
+            return False
+        if self.step("train_supernet") is not None or self.supernet_ckpt_path is not None:
+            return False
+        from nas_compress.supernets import supernets
+
+        return self.supernet in supernets and supernets.entry(self.supernet).info.get("weights") is None
+
     def nas_config(self, results_csv_path: Path) -> NASConfig:
         """Return the `nas` step as a search config.
 
@@ -161,6 +177,8 @@ class Recipe(Settings):
         if self.step("train_supernet") is not None:
             if self.supernet_ckpt_path is not None:
                 yield Problem(("supernet_ckpt_path",), "is given, and a step trains the weights; remove one of the two")
+        elif self.untrained:
+            yield from training_problems(self.steps)
         else:
             yield from checks.weights_problems(self, ())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
@@ -9,7 +10,7 @@ from pydantic import BeforeValidator, Field, SerializerFunctionWrapHandler, mode
 from nas_compress.approaches import (
     Approach,
     ConcurrentOptions,
-    Constraints,
+    DenasOptions,
     DynasOptions,
     EvolutionaryOptions,
     FullOptions,
@@ -17,8 +18,10 @@ from nas_compress.approaches import (
     approaches_with,
 )
 from nas_compress.compression.options import DistillStepOptions, PruneOptions, QuantizeOptions
+from nas_compress.denas_keys import translated
 from nas_compress.errors import suggest
 from nas_compress.objectives.config import TimingConfig
+from nas_compress.option_values import Constraints
 from nas_compress.recipe.conditions import ConditionText
 from nas_compress.settings import Count, Location, Settings
 from nas_compress.training.config import FinetuneOptions, SupernetTrainOptions
@@ -30,7 +33,7 @@ class TrainSupernetStep(SupernetTrainOptions):
     where: ClassVar[Location] = ("train_supernet",)
 
 
-class NasStep(ConcurrentOptions, FullOptions, DynasOptions, EvolutionaryOptions):
+class NasStep(ConcurrentOptions, FullOptions, DynasOptions, EvolutionaryOptions, DenasOptions):
     """Search the super-network; the options of the approaches stand side by side, those of others are refused."""
 
     where: ClassVar[Location] = ("nas",)
@@ -40,6 +43,17 @@ class NasStep(ConcurrentOptions, FullOptions, DynasOptions, EvolutionaryOptions)
     search_space: dict[str, list[int | float]] | None = Field(
         None, description="Restriction of the super-network's space: legal values per elastic dimension or gene."
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _translate(cls, data: Any) -> Any:
+        """Let DE-NAS's keys and defaults count with its approach alone."""
+        if not isinstance(data, dict) or data.get("approach") != "denas":
+            return data
+        seed = {"seed": data["seed"]} if "seed" in data else {}  # reported as a key of the recipe's top level
+        defaults = DenasOptions()
+        given = translated({name: value for name, value in data.items() if name not in seed}, defaults.population)
+        return {"metrics": defaults.metrics, "num_evals": defaults.num_evals} | given | seed
 
     @model_serializer(mode="wrap")
     def _without_idle_options(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -83,13 +97,22 @@ class SelectStep(Settings):
     constraints: Constraints = Field(
         default_factory=dict, description="Limits per metric: `<= 2 ms`, `>= 97 %`, `<= 0.4 x largest`, or a list."
     )
-    maximize: str | None = Field(None, description="The metric to maximize; `acc` where neither is given.")
+    maximize: str | None = Field(
+        None,
+        description="The metric to maximize; where neither is given, `acc`, or `de_score` after a train-free search.",
+    )
     minimize: str | None = Field(None, description="The metric to minimize, instead of `maximize`.")
 
-    @property
-    def goal(self) -> tuple[Literal["maximize", "minimize"], str]:
-        """The direction and the metric to choose by."""
-        return ("minimize", self.minimize) if self.minimize else ("maximize", self.maximize or "acc")
+    def goal(self, measured: Sequence[str]) -> tuple[Literal["maximize", "minimize"], str]:
+        """Return the direction and the metric to choose by.
+
+        Args:
+            measured: Registered names of the metrics of the search.
+        """
+        if self.minimize:
+            return "minimize", self.minimize
+        score = "de_score" in measured and "acc" not in measured
+        return "maximize", self.maximize or ("de_score" if score else "acc")
 
 
 def _listed(value: object) -> object:

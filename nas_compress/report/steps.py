@@ -65,6 +65,8 @@ def _note(outcome: Entry) -> str:
         kept = f"{len(tuning['fp32_layers'])} layers stay in fp32" if tuning["fp32_layers"] else "all layers"
         held = "accuracy criterion held" if tuning["accepted"] else f"accuracy criterion NOT held: {tuning['reason']}"
         notes.append(f"{held} ({kept}, {len(tuning['trials'])} trials)")
+    if outcome.get("sparsity") == 0:
+        notes.append("nothing was removed")
     if outcome.get("kept") == "before":
         notes.append("training did not help: the weights before it are kept")
     if "dropped" in outcome:

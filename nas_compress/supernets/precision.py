@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
-from importlib import metadata
-from typing import Any, cast
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from nas_compress.backends.hardware import has_int8_dot_product
-from nas_compress.compression.quantized import OnnxNetwork, QuantizableNetwork
+from nas_compress.compression.options import Engine
+from nas_compress.compression.quantized import QuantizableNetwork
+from nas_compress.compression.quantized_inc import IncQuantizableNetwork
 from nas_compress.data.base import ImageData, batches
 from nas_compress.errors import ConfigError
 from nas_compress.objectives.calibration import calibrated_subnet
@@ -25,6 +25,24 @@ KEPT_BYTES = 2**28
 """Exported sub-networks are kept for further precisions as long as they take no more memory than this."""
 
 _BATCH = 64
+
+
+class Quantizable(Protocol):
+    """What an engine makes of an extraction: it gives the network in any precisions."""
+
+    @property
+    def size(self) -> int:
+        """Bytes that it keeps, about."""
+
+    def network(self, methods: Sequence[str | None]) -> nn.Module:
+        """Return the network as it is deployed, lowered module by module as `PrecisionConfig.methods` says."""
+
+
+ENGINES: Mapping[Engine, type[QuantizableNetwork] | type[IncQuantizableNetwork]] = {
+    "onnxruntime": QuantizableNetwork,
+    "inc": IncQuantizableNetwork,
+}
+"""What each engine makes of an extraction, an example and calibration images."""
 
 
 class PrecisionSupernet(ImageSupernet):
@@ -43,7 +61,8 @@ class PrecisionSupernet(ImageSupernet):
 
     Raises:
         ConfigError: The super-network is not one of images, has no blocks of elastic depth, or does not extract an
-            `nn.Sequential` of its blocks.
+            `nn.Sequential` of its blocks; or the processor does not compute in bf16.
+        MissingExtraError: INC is not installed.
     """
 
     space: PrecisionSpace
@@ -52,6 +71,7 @@ class PrecisionSupernet(ImageSupernet):
         super().__init__()
         if not isinstance(base, ImageSupernet):
             raise ConfigError(f"precision: supernet {base.name!r} is not one of images, which alone can be quantized")
+        options.check_machine()
         self.base, self.options = base, options
         self.name, self.in_channels, self.num_classes = base.name, base.in_channels, base.num_classes
         self.space = options.space(base.space)
@@ -78,7 +98,7 @@ class PrecisionSupernet(ImageSupernet):
         base, bare = self.base.space, self.space.without(architecture)
         return active_slots(base, bare)
 
-    def quantized(self, architecture: Architecture, data: ImageData, images: int) -> OnnxNetwork:
+    def quantized(self, architecture: Architecture, data: ImageData, images: int) -> nn.Module:
         """Return a sub-network as it is deployed; see `QuantizedSubnets`, one of which is kept for one set of data."""
         if self._subnets is None or not self._subnets.uses(data, images):
             self._subnets = QuantizedSubnets(self, data, images)
@@ -86,9 +106,7 @@ class PrecisionSupernet(ImageSupernet):
 
     def conditions(self) -> dict[str, Any]:
         """Return what quantized sub-networks depend on besides weights and data, as plain data."""
-        weights = "8 bits" if has_int8_dot_product() else "7 bits"
-        versions = {"onnxruntime": metadata.version("onnxruntime")}
-        return {**self.options.describe(), "versions": versions, "weights": f"per channel, {weights}"}
+        return {**self.options.describe(), **ENGINES[self.options.engine].conditions()}
 
     # -- what the super-network does -----------------------------------------------------------------------
 
@@ -137,6 +155,9 @@ class PrecisionSupernet(ImageSupernet):
 class QuantizedSubnets:
     """Builds sub-networks as they are deployed: extracted, recalibrated, exported, and quantized where they say so.
 
+    With engine `onnxruntime` they are `OnnxNetwork`s; with `inc` they are `GraphModule`s, which are evaluated as they
+    are, and compiled where latency is measured.
+
     What a precision does not change is done once for each architecture.
 
     Args:
@@ -147,14 +168,14 @@ class QuantizedSubnets:
 
     def __init__(self, supernet: PrecisionSupernet, data: ImageData, images: int) -> None:
         self._supernet, self._data, self._images = supernet, data, images
-        self._kept: OrderedDict[Architecture, tuple[QuantizableNetwork, int]] = OrderedDict()
+        self._kept: OrderedDict[Architecture, tuple[Quantizable, int]] = OrderedDict()
 
     def uses(self, data: ImageData, images: int) -> bool:
         """Return whether it was made with this very data, and so many images."""
         return self._data is data and self._images == images
 
-    def __call__(self, architecture: Architecture) -> OnnxNetwork:
-        """Return a sub-network in ONNX Runtime.
+    def __call__(self, architecture: Architecture) -> nn.Module:
+        """Return a sub-network as it is deployed.
 
         Raises:
             ArchitectureError: The architecture is not in the space.
@@ -164,14 +185,15 @@ class QuantizedSubnets:
         architecture = net.space.canonicalize(architecture)
         exported, modules = self._exported(net.space.without(architecture))
         methods = net.options.methods
-        return OnnxNetwork(exported.quantized([methods[p] for p in net.precisions(architecture, modules)]))
+        return exported.network([methods[p] for p in net.precisions(architecture, modules)])
 
-    def _exported(self, bare: Architecture) -> tuple[QuantizableNetwork, int]:
+    def _exported(self, bare: Architecture) -> tuple[Quantizable, int]:
         if bare not in self._kept:
             subnet = calibrated_subnet(self._supernet.base, bare, self._data, self._images)
             resolution = self._supernet.base.resolution(bare)
             example = self._supernet.base.example_input(2, bare)
-            network = QuantizableNetwork(subnet, example, lambda: self._calibration(resolution))
+            engine = ENGINES[self._supernet.options.engine]
+            network = engine(subnet, example, lambda: self._calibration(resolution))
             self._kept[bare] = network, len(cast(nn.Sequential, subnet))
         self._kept.move_to_end(bare)
         while len(self._kept) > 1 and sum(network.size for network, _ in self._kept.values()) > KEPT_BYTES:

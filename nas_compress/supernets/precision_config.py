@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from nas_compress.compression.options import CalibrationMethod
+from nas_compress.backends.hardware import has_bf16_dot_product
+from nas_compress.compression.inc_version import inc_version
+from nas_compress.compression.options import Engine
+from nas_compress.errors import ConfigError
 from nas_compress.settings import Count, Location, Settings
 from nas_compress.space import SearchSpace
 from nas_compress.space.precision import FULL, By, PrecisionSpace, with_precision
@@ -15,8 +19,21 @@ if TYPE_CHECKING:
     from nas_compress.supernets.base import Supernet
     from nas_compress.supernets.precision import PrecisionSupernet
 
-Precision = Literal["fp32", "int8"]
+Precision = Literal["fp32", "bf16", "int8"]
 INT8: Precision = "int8"
+BF16: Precision = "bf16"
+
+Ranges = Literal["minmax", "entropy", "percentile", "kl"]
+"""Ways to find ranges of activations."""
+
+METHODS: Mapping[Engine, tuple[Ranges, ...]] = {
+    "onnxruntime": ("minmax", "entropy", "percentile"),
+    "inc": ("minmax", "kl"),
+}
+"""The ways that each engine has; `kl` is what INC calls its histograms."""
+
+LATENCY_BACKENDS: Mapping[Engine, str] = {"onnxruntime": "onnxruntime", "inc": "torch_compile"}
+"""The backend that runs what an engine makes."""
 
 BY_ARCHITECTURE = "by architecture"
 """Stands for the precision in the conditions of a measurement where the architecture says it."""
@@ -26,7 +43,7 @@ def _all_precisions() -> list[Precision]:
     return ["fp32", "int8"]
 
 
-def _plain_ranges() -> list[CalibrationMethod]:
+def _plain_ranges() -> list[Ranges]:
     return ["minmax"]
 
 
@@ -43,11 +60,20 @@ class PrecisionConfig(Settings):
         description="What has a precision of its own: `stage` or `block` (the stem and the head are one each), or the "
         "whole `network`.",
     )
-    values: list[Precision] = Field(default_factory=_all_precisions, description="The precisions to choose from.")
-    engine: Literal["onnxruntime"] = Field("onnxruntime", description="What quantizes and runs the sub-networks.")
-    schemes: list[CalibrationMethod] = Field(
+    values: list[Precision] = Field(
+        default_factory=_all_precisions,
+        description="The precisions to choose from; `bf16` with engine `inc`, where the processor has it.",
+    )
+    engine: Engine = Field(
+        "onnxruntime",
+        description="What quantizes and runs the sub-networks: `onnxruntime`, or `inc` (Intel Neural Compressor, in "
+        "PyTorch). With `inc`, each takes 10 to 60 s to compile where latency is measured (backend `torch_compile`); "
+        "accuracy is that of the graph before it is compiled, and `model_size` cannot be measured.",
+    )
+    schemes: list[Ranges] = Field(
         default_factory=_plain_ranges,
-        description="How ranges of int8 activations are found; with several, that is a part of the search too.",
+        description="How ranges of int8 activations are found: `minmax`, `entropy`, `percentile` (engine "
+        "`onnxruntime`), `minmax`, `kl` (engine `inc`); with several, that is a part of the search too.",
     )
     calibration_images: Count = Field(64, description="Training images that the ranges are found on, at most.")
 
@@ -57,17 +83,43 @@ class PrecisionConfig(Settings):
             given: list[str] = getattr(self, name)
             if len(set(given)) < len(given):
                 raise ValueError(f"{name} holds {given}; wants each once")
-        if INT8 not in self.values:
-            raise ValueError(f"values holds {self.values}; wants int8 among them, or write precision: null")
+        if BF16 in self.values and self.engine != "inc":
+            raise ValueError(f"values holds bf16, which goes with engine 'inc' alone; engine is {self.engine!r}")
+        if INT8 not in self.values and BF16 not in self.values:
+            wanted = "int8 or bf16" if self.engine == "inc" else "int8"
+            raise ValueError(f"values holds {self.values}; wants {wanted} among them, or write precision: null")
         if not self.schemes:
             raise ValueError("schemes is empty; wants at least one entry")
+        allowed = METHODS[self.engine]
+        if other := next((scheme for scheme in self.schemes if scheme not in allowed), None):
+            reason = f"schemes holds {other}, which engine {self.engine!r} does not have"
+            raise ValueError(f"{reason}; allowed: {', '.join(allowed)}")
         return self
+
+    def check_machine(self) -> None:
+        """Look up, without importing it, whether what makes these precisions is there.
+
+        Raises:
+            MissingExtraError: INC is not installed.
+            ConfigError: The processor does not compute in bf16.
+        """
+        if self.engine == "inc":
+            inc_version()
+        if BF16 in self.values and not has_bf16_dot_product():
+            raise ConfigError("values holds bf16, and this processor does not compute in bf16 (AVX512-BF16, AMX)")
 
     @property
     def methods(self) -> dict[str, str | None]:
-        """How ranges are found, by the value of a precision gene; None for fp32, which comes last."""
+        """How modules are lowered, by the value of a precision gene, the lowest precision first.
+
+        For int8, how ranges are found; for bf16 its name; for fp32 None.
+        """
         alone = len(self.schemes) == 1
-        found: dict[str, str | None] = {INT8 if alone else f"{INT8}_{scheme}": scheme for scheme in self.schemes}
+        found: dict[str, str | None] = {}
+        if INT8 in self.values:
+            found |= {INT8 if alone else f"{INT8}_{scheme}": scheme for scheme in self.schemes}
+        if BF16 in self.values:
+            found[BF16] = BF16
         return found | {FULL: None} if FULL in self.values else found
 
     def space(self, base: SearchSpace) -> PrecisionSpace:
@@ -79,8 +131,9 @@ class PrecisionConfig(Settings):
         return with_precision(base, self.by, list(self.methods))
 
     def describe(self) -> dict[str, Any]:
-        """Return what the values of sub-networks depend on, as plain data."""
-        return self.model_dump(exclude={"values"})
+        """Return what the values of sub-networks depend on, as plain data: with INC also its version."""
+        described = self.model_dump(exclude={"values"})
+        return {**described, "quantizer": inc_version()} if self.engine == "inc" else described
 
 
 def in_precisions(net: Supernet, options: str) -> PrecisionSupernet:

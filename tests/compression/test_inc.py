@@ -14,7 +14,7 @@ from torch._dynamo.utils import counters
 
 from nas_compress.backends.hardware import has_bf16_dot_product
 from nas_compress.backends.ipex import IpexBackend
-from nas_compress.compression import inc_graph
+from nas_compress.compression import inc_graph, inc_version, packages
 from nas_compress.compression.inc import Int8Module, load_int8, quantize_inc
 from nas_compress.compression.inc_graph import Quantizer
 from nas_compress.errors import CheckpointError, ConfigError, DataError, EvaluationError, MissingExtraError
@@ -347,13 +347,13 @@ def test_a_network_without_such_layers_is_refused(images):
 
 
 def test_a_processor_without_bf16_is_named(monkeypatch, small, images):
-    monkeypatch.setattr(inc_graph, "has_bf16_dot_product", lambda: False)
+    monkeypatch.setattr(packages, "has_bf16_dot_product", lambda: False)
     with pytest.raises(EvaluationError, match="does not compute in bf16"):
         quantize_inc(small, images[:2], [images], approach="mixed_precision")
 
 
 def test_a_missing_package_is_named(monkeypatch, small, images):
-    monkeypatch.setattr(inc_graph, "DISTRIBUTIONS", ("no-such-distribution",))
+    monkeypatch.setattr(inc_version, "DISTRIBUTIONS", ("no-such-distribution",))
     with pytest.raises(MissingExtraError, match="no-such-distribution"):
         quantize_inc(small, images[:2], [images])
 

@@ -5,9 +5,12 @@ from pathlib import Path
 import pytest
 import yaml
 
+from nas_compress.backends import backends
+from nas_compress.compression import inc_version, packages
 from nas_compress.documents import template_names, template_text
-from nas_compress.errors import ConfigError
+from nas_compress.errors import ConfigError, MissingExtraError
 from nas_compress.recipe import STEP_NAMES, FinetuneStep, Recipe, TrainSupernetStep
+from nas_compress.recipe import checks as recipe_checks
 from nas_compress.recipe.steps import Conditional
 from nas_compress.training.config import DistillConfig, FinetuneConfig, SupernetTrainConfig
 
@@ -65,7 +68,8 @@ def test_limits_of_the_search_alone_can_be_selected_by():
     ).check()
 
 
-def test_what_an_engine_does_not_know_is_not_written(tmp_path):
+def test_what_an_engine_does_not_know_is_not_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(recipe_checks, "inc_version", dict)  # as if it were installed
     whole = recipe(TRAIN, SEARCH, "select", {"quantize": {"engine": "inc"}}, output=tmp_path)
     whole.to_yaml(tmp_path / "recipe.yaml")
     again = Recipe.from_yaml(tmp_path / "recipe.yaml")
@@ -144,6 +148,17 @@ def test_a_name_comes_from_the_file(tmp_path):
         (
             [{"quantize": {"stop_if": ["accuracy drop > 1 ms"]}}],
             "steps[0].quantize.stop_if[0]: 'accuracy drop > 1 ms': the unit of accuracy drop is % or points, not ms",
+        ),
+        ([{"prune": {"pattern": "2x4"}}], "steps[0].prune.pattern: '2x4' is not allowed; wants channel, 1x1, or N:M"),
+        ([{"distill": {"teacher": None}}], "steps[0].distill.teacher: null is not allowed; wants largest, or the path"),
+        ([{"distill": {"teacher": ""}}], "steps[0].distill.teacher: '' is not allowed; wants largest, or the path"),
+        (
+            [{"quantize": {"calibration_images": 9, "calibration_sampling_size": 9}}],
+            "steps[0].quantize: calibration_images and calibration_sampling_size are the same; give one of the two",
+        ),
+        (
+            [{"quantize": {"accuracy_criterion": {"tolerable_loss": 1}}}],
+            "steps[0].quantize.accuracy_criterion: tolerable_loss = 1 is 100 % of the accuracy with criterion 'relat",
         ),
         (
             [{"quantize": {"accuracy_criterion": {"criterion": "total"}}}],
@@ -288,3 +303,43 @@ def test_a_wrong_search_space_is_found_before_any_training():
     steps = [{"train_supernet": {}}, {"nas": {"search_space": {"kss": [3]}}}]
     with pytest.raises(ConfigError, match=r"steps\[1\]\.nas\.search_space: .*did you mean 'ks'"):
         Recipe(supernet="digits_mbv3", steps=steps).check()
+
+
+def test_a_pattern_wants_no_quotes(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("supernet: digits_mbv3\nsteps:\n  - prune: {pattern: 2:4}\n")
+    assert Recipe.from_yaml(path).step("prune").pattern == "2:4"
+
+
+@pytest.mark.parametrize(
+    ("step", "where", "reason"),
+    [
+        ({"prune": {}}, "steps[3].prune.pattern", "torch-pruning is not installed; install it with: pip install nas"),
+        ({"quantize": {"engine": "inc"}}, "steps[3].quantize.engine", "no-inc is not installed; install it with: pip"),
+        (
+            {"quantize": {"engine": "inc", "approach": "mixed_precision"}},
+            "steps[3].quantize.approach",
+            "mixed_precision: this processor does not compute in bf16",
+        ),
+    ],
+)
+def test_what_is_not_there_is_said_before_any_work(monkeypatch, step, where, reason):
+    monkeypatch.setattr(inc_version, "DISTRIBUTIONS", ("no-inc",))
+    monkeypatch.setattr(packages.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(packages, "has_bf16_dot_product", lambda: False)
+    text = message(recipe(TRAIN, SEARCH, "select", step).check)
+    assert f"{where}: {reason}" in text
+
+
+def test_weights_are_zeroed_without_other_packages(monkeypatch):
+    monkeypatch.setattr(packages.util, "find_spec", lambda name: None)
+    recipe(TRAIN, SEARCH, "select", {"prune": {"pattern": "1x1"}}).check()
+
+
+def test_onnx_runtime_is_looked_for_before_any_work(monkeypatch):
+    def missing(backend):
+        raise MissingExtraError("onnxruntime", "")
+
+    monkeypatch.setattr(backends.get("onnxruntime"), "check", classmethod(missing))
+    text = message(recipe(TRAIN, SEARCH, "select").check)
+    assert "steps[2].select: onnxruntime is not installed; install it with: pip install nas-compress" in text

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import gc
+import weakref
 from typing import Any
 
 import numpy as np
@@ -9,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from nas_compress.backends.onnx import to_onnx
-from nas_compress.compression import quantized
+from nas_compress.compression import quantize, quantized
+from nas_compress.compression.calibration import Activations
 from nas_compress.compression.quantized import OnnxNetwork, QuantizableNetwork, modules_of_nodes
 from nas_compress.data import load_data
 from nas_compress.data.base import ImageData
@@ -210,6 +213,33 @@ def test_what_is_kept_is_bounded(data: ImageData, monkeypatch: pytest.MonkeyPatc
     assert len(build._kept) == 1
 
 
+def test_sessions_that_calibrated_are_not_kept(data: ImageData, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They hold the memory of all activations of a batch: 40 MB for each sub-network of these digits."""
+    made: list[weakref.ref[Activations]] = []
+
+    def noted(*given: Any) -> Activations:
+        activations = Activations(*given)
+        made.append(weakref.ref(activations))
+        return activations
+
+    monkeypatch.setattr(quantize, "Activations", noted)
+    net = wrapped("digits_resnet", schemes=["minmax", "percentile"])
+    build = QuantizedSubnets(net, data, IMAGES)
+    bare = net.base.space.smallest()
+    for values in (["int8_minmax"] * 4, ["int8_minmax", "int8_percentile", "fp32", "fp32"]):
+        build(Architecture({**bare, PRECISION: values}))
+    gc.collect()
+    assert len(build._kept) == 1 and made and all(each() is None for each in made)
+
+
+def test_calibration_images_count_as_kept() -> None:
+    images = torch.rand(8, 1, 16, 16)
+    network = QuantizableNetwork(nn.Sequential(nn.Conv2d(1, 2, 3)).eval(), images[:2], lambda: [images[:4], images[4:]])
+    before = network.size
+    network.quantized(["minmax"])
+    assert network.size - before == images.nbytes
+
+
 def test_ranges_may_differ_from_block_to_block(data: ImageData, images: Tensor) -> None:
     net = wrapped("digits_resnet", schemes=["minmax", "percentile"])
     assert net.space.dimensions[-1].choices[0] == ("int8_minmax", "int8_percentile", "fp32")
@@ -251,11 +281,14 @@ def test_extractions_must_be_rows_of_blocks(monkeypatch: pytest.MonkeyPatch) -> 
     [
         ({"values": ["fp32"]}, "precision: values holds .'fp32'.; wants int8"),
         ({"values": ["int8", "int8"]}, "wants each once"),
-        ({"values": ["int4"]}, "values.0.: 'int4' is not allowed.*; allowed: fp32, int8"),
+        ({"values": ["int4"]}, "values.0.: 'int4' is not allowed.*; allowed: fp32, bf16, int8"),
         ({"schemes": []}, "schemes is empty"),
         ({"schemes": ["kl"]}, "allowed: minmax, entropy, percentile"),
         ({"by": "layer"}, "precision.by: 'layer' is not allowed"),
-        ({"engine": "inc"}, "allowed: onnxruntime"),
+        ({"engine": "ipex"}, "allowed: onnxruntime, inc"),
+        ({"engine": "inc", "schemes": ["entropy"]}, "which engine 'inc' does not have; allowed: minmax, kl"),
+        ({"engine": "inc", "values": ["fp32"]}, "wants int8 or bf16 among them"),
+        ({"values": ["int8", "bf16"]}, "bf16, which goes with engine 'inc' alone; engine is 'onnxruntime'"),
     ],
 )
 def test_options_are_checked(options: dict[str, Any], message: str) -> None:
