@@ -4,7 +4,7 @@
 
 Both arms look for accuracy and latency. The first one searches in fp32 and quantizes its front; the second one gives
 every stage of the network a precision of its own, and measures each sub-network as it is quantized. In the end both
-fronts are measured again in one run, and drawn. It takes two minutes or so on two cores; `--epochs 1 --evaluations 8`
+fronts are measured again in one run, and drawn. It takes a few minutes on two cores; `--epochs 1 --evaluations 8`
 half a minute.
 """
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
+from nas_compress.backends import backends
+from nas_compress.compression.options import Engine
 from nas_compress.pipeline import compress
 from nas_compress.recipe import Recipe
-from nas_compress.supernets.precision_config import LATENCY_BACKENDS
+from nas_compress.supernets.precision import ENGINES
+from nas_compress.supernets.precision_config import LATENCY_BACKENDS, METHODS
 
 
 @pytest.mark.slow
@@ -41,5 +45,6 @@ def test_a_network_is_quantized_as_the_search_found_it(tmp_path: Path) -> None:
     assert rounded and all(rounded)
 
 
-def test_every_engine_has_a_backend() -> None:
-    assert LATENCY_BACKENDS == {"onnxruntime": "onnxruntime", "inc": "torch_compile"}
+def test_every_engine_is_complete() -> None:
+    assert set(get_args(Engine)) == set(LATENCY_BACKENDS) == set(ENGINES) == set(METHODS)
+    assert all(name in backends for name in LATENCY_BACKENDS.values())

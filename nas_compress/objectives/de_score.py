@@ -22,6 +22,7 @@ from nas_compress.proxies.de_score import (
     network_terms,
     stacked,
 )
+from nas_compress.records import context_hash
 from nas_compress.search.problem import SearchProblem
 from nas_compress.search.random import RandomSearch
 from nas_compress.space import Architecture
@@ -158,7 +159,7 @@ class DEScore(Objective):
         options = section if isinstance(section, ScoreOptions) else ScoreOptions()
         weights, count = _weights(agent.supernet, options), options.score_reference
         limits = [f"{name} {text}" for name, text in section.limits]
-        conditions = {"space": agent.space.describe(), "limits": limits, "sample": count}
+        conditions = {"space": context_hash(agent.space.describe()), "limits": limits, "sample": count}
         terms = untrained_terms(agent, options, list(weights))
         return cls(terms, weights, lambda: sample_within(agent.problem(), count), conditions)
 

@@ -182,14 +182,20 @@ class Recipe(Settings):
         else:
             yield from checks.weights_problems(self, ())
 
+    @property
+    def _quantizes_to_onnx(self) -> bool:
+        quantize, nas = self.step("quantize"), self.step("nas")
+        if not isinstance(quantize, QuantizeStep):
+            return False
+        searched = nas.precision if isinstance(nas, NasStep) else None
+        return (quantize if searched is None else searched).engine == "onnxruntime"
+
     def _format_problems(self) -> Iterator[Problem]:
         """Yield a problem where a step needs an ONNX file that the `export` step does not write."""
         for index, step in enumerate(self.steps):
             if not isinstance(step.options, ExportStep) or "onnx" in step.options.formats:
                 continue
-            quantize = self.step("quantize")
-            onnx = isinstance(quantize, QuantizeStep) and quantize.engine == "onnxruntime"
-            if onnx or self.step("benchmark") is not None:
+            if self._quantizes_to_onnx or self.step("benchmark") is not None:
                 yield Problem(
                     ("steps", index, "export", "formats"),
                     f"{step.options.formats} lacks 'onnx', which other steps of the recipe need",

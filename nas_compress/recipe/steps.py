@@ -18,6 +18,7 @@ from nas_compress.approaches import (
     approaches_with,
 )
 from nas_compress.compression.options import DistillStepOptions, PruneOptions, QuantizeOptions
+from nas_compress.config import Choices
 from nas_compress.denas_keys import translated
 from nas_compress.errors import suggest
 from nas_compress.objectives.config import TimingConfig
@@ -40,7 +41,7 @@ class NasStep(ConcurrentOptions, FullOptions, DynasOptions, EvolutionaryOptions,
 
     approach: Approach = Field("dynas", description="How to search.")
     search_algorithm: str | None = Field(None, description="Algorithm; null for the approach's default.")
-    search_space: dict[str, list[int | float]] | None = Field(
+    search_space: Choices | None = Field(
         None, description="Restriction of the super-network's space: legal values per elastic dimension or gene."
     )
 

@@ -343,3 +343,13 @@ def test_onnx_runtime_is_looked_for_before_any_work(monkeypatch):
     monkeypatch.setattr(backends.get("onnxruntime"), "check", classmethod(missing))
     text = message(recipe(TRAIN, SEARCH, "select").check)
     assert "steps[2].select: onnxruntime is not installed; install it with: pip install nas-compress" in text
+
+
+def test_precisions_can_be_restricted():
+    options = {"metrics": ["acc"], "precision": {"by": "network"}, "search_space": {"precision": ["int8"]}}
+    recipe(TRAIN, {"nas": options}).check()
+
+
+def test_files_of_another_engine_want_no_onnx():
+    searched = {"nas": {"metrics": ["acc"], "precision": {"engine": "inc"}}}
+    recipe(TRAIN, searched, "select", "quantize", {"export": {"formats": ["safetensors"]}}).check()
