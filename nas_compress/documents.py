@@ -18,10 +18,10 @@ _TEMPLATES = "nas_compress.yaml_templates"
 _BASE_60 = re.compile(r"[-+]?[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?$")
 
 
-class _Loader(yaml.SafeLoader):  # type: ignore[misc]
+class _Loader(yaml.SafeLoader):
     """Reads `2:4` as text, as YAML 1.2 does; YAML 1.1 takes it for the number 2 * 60 + 4."""
 
-    yaml_implicit_resolvers = {  # noqa: RUF012 - as in the base class
+    yaml_implicit_resolvers = {
         first: [("tag:yaml.org,2002:str", _BASE_60), *known]
         for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
