@@ -19,7 +19,7 @@ from nas_compress.compression.state import State
 from nas_compress.compression.steps import STEPS
 from nas_compress.errors import ConfigError
 from nas_compress.files import replacing, sole_use
-from nas_compress.recipe import Recipe, Step
+from nas_compress.recipe import DistillStep, Recipe, Step
 from nas_compress.report import steps_table, write_report
 
 if TYPE_CHECKING:
@@ -171,6 +171,8 @@ class _Run:
     def _key(self, label: str, step: Step) -> str:
         """Return what the step's outcome depends on, as a hash; the work in progress does not depend on all of it."""
         options = step.options.model_dump(mode="json")
+        if isinstance(step.options, DistillStep) and isinstance(step.options.teacher, Path):
+            options["teacher"] = _hash(step.options.teacher)
         begun = self._digest.copy()
         begun.update(_canonical({label: {k: v for k, v in options.items() if k not in _EXTENDABLE}}))
         self.state.work_keys[label] = begun.hexdigest()[:12]

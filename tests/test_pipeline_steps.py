@@ -5,12 +5,15 @@ import subprocess
 import sys
 
 import numpy as np
+import onnx
 import pytest
 import torch
 
 from nas_compress import Recipe, compress
 from nas_compress.backends.onnx import to_onnx
 from nas_compress.compression import steps
+from nas_compress.compression.inputs import check_inputs
+from nas_compress.compression.state import State
 from nas_compress.data import load_data
 from nas_compress.errors import CheckpointError, ConfigError
 from nas_compress.files import sole_use
@@ -249,3 +252,32 @@ def test_fewer_images_than_asked_for_are_said(recipe, caplog):
     compress(recipe(KNOWN, {"quantize": {"calibration_images": 5000}}))
     (said,) = [record.message for record in caplog.records if "calibration_images" in record.message]
     assert said == f"calibration_images = 5000, and data 'digits' has {len(load_data('digits').train)} training images"
+
+
+def test_another_teacher_in_the_same_file_counts_as_a_change(recipe, tmp_path):
+    first = compress(recipe({"select": {"architecture": "smallest"}}, {"export": {"formats": ["onnx"]}}))
+    model = first.folder / first.outcomes["export"]["artefacts"]["chosen fp32"]
+    teacher = tmp_path.parent / f"{tmp_path.name}_teacher.onnx"
+    teacher.write_bytes(model.read_bytes())
+    whole = recipe(KNOWN, {"distill": {**BRIEF, "teacher": str(teacher)}})
+
+    def worked():
+        labels = []
+        compress(whole, progress=lambda p: labels.append(p.step) if p.note == "done" else None)
+        return labels
+
+    assert "distill" in worked() and worked() == []
+    changed = onnx.load(teacher)
+    onnx.helper.set_model_props(changed, {"another": "file"})
+    onnx.save(changed, teacher)
+    assert worked() == ["distill"]
+
+
+def test_a_teacher_goes_with_a_search_of_restricted_precisions(recipe, tmp_path):
+    first = compress(recipe({"select": {"architecture": "largest"}}, {"export": {"formats": ["onnx"]}}))
+    teacher = tmp_path.parent / f"{tmp_path.name}_teacher.onnx"
+    teacher.write_bytes((first.folder / first.outcomes["export"]["artefacts"]["largest fp32"]).read_bytes())
+    allowed = {"r": [16], "precision": ["int8"]}
+    search = {"metrics": ["acc"], "precision": {"by": "network"}, "search_space": allowed}
+    whole = recipe({"nas": search}, "select", {"distill": {**BRIEF, "teacher": str(teacher)}})
+    check_inputs(State(whole, whole.folder))

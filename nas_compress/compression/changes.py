@@ -181,7 +181,7 @@ def _quantize_onnx(state: State, options: QuantizeStep, images: list[Tensor]) ->
 def _quantize_as_searched(state: State, images: list[Tensor]) -> Outcome:
     """Quantize the modules that are quantized in the architecture that the search found, with the search's engine."""
     network = cast("nn.Sequential", state.network(CHOSEN))
-    methods = state.searched_methods(len(network)) or []
+    methods = state.searched_methods(len(network))
     engine = cast("PrecisionSupernet", state.agent.supernet).options.engine
     if not any(methods):
         reason = "the search found fp32 to be best in all of the network"

@@ -57,7 +57,10 @@ def _sizes(state: State) -> list[int]:
 
     recipe, nas = state.recipe, state.recipe.step("nas")
     net = load_supernet(recipe.supernet, trained=False, num_classes=len(state.data.classes), seed=recipe.seed)
-    space = net.space.restrict((nas.search_space or {}) if isinstance(nas, NasStep) else {})
+    space = net.space
+    if isinstance(nas, NasStep):
+        space = space if nas.precision is None else nas.precision.space(space)
+        space = space.restrict(nas.search_space or {})
     elastic = [value for each in space.dimensions if each.name == "r" for value in each.choices[0]]
     return [int(r) for r in elastic] or [cast("ImageSupernet", net).resolution(space.largest())]
 

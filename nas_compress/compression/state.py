@@ -69,9 +69,13 @@ class State:
         """The super-network with its weights: those of the recipe's own step, of a file, published, or random."""
         trained = self.outcomes.get("train_supernet")
         checkpoint = self.folder / trained["weights"] if trained else self.recipe.supernet_ckpt_path
-        recipe, classes = self.recipe, len(self.data.classes)
-        trained_ones = not recipe.untrained
-        net = load_supernet(recipe.supernet, checkpoint, trained=trained_ones, num_classes=classes, seed=recipe.seed)
+        net = load_supernet(
+            self.recipe.supernet,
+            checkpoint,
+            trained=not self.recipe.untrained,
+            num_classes=len(self.data.classes),
+            seed=self.recipe.seed,
+        )
         return cast("ImageSupernet", net)
 
     @property
@@ -105,19 +109,16 @@ class State:
             found = (self.agent.space if self.recipe.step("nas") is not None else self.supernet.space).largest()
         return Architecture.of_rows({name: found[name] for name in found if name != PRECISION})
 
-    def searched_methods(self, modules: int) -> list[str | None] | None:
-        """Return how each module of the chosen network is quantized, as the search found it.
+    def searched_methods(self, modules: int) -> list[str | None]:
+        """Return how each module of the chosen network is quantized, where precisions were a part of the search.
 
         Args:
             modules: How many modules the network is a row of.
 
         Returns:
-            For each module how ranges of activations are found, or None where it stays in fp32; None in place of the
-            list where precisions were no part of the search.
+            For each module how ranges of activations are found, or None where it stays in fp32.
         """
         chosen = Architecture(self.outcomes["select"]["architecture"])
-        if PRECISION not in chosen:
-            return None
         net = cast("PrecisionSupernet", self.agent.supernet)
         return [net.options.methods[precision] for precision in net.precisions(chosen, modules)]
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 CACHED_BATCH = 10
-"""Images per run in ONNX Runtime: a few, whose activations stay in the processor's caches, are a tenth faster each."""
+"""Images per run in ONNX Runtime: a few, whose activations stay in the processor's caches, are faster each."""
 
 WORTH_EXPORTING = 2e10
 """Multiply-accumulates over all images from which on the export to ONNX (about 0.4 s) pays."""
