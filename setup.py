@@ -16,7 +16,10 @@ setup(
     python_requires=">=3.11",
     packages=[*find_packages(include=["nas_compress", "nas_compress.*"]), "nas_compress.yaml_templates"],
     package_dir={"nas_compress.yaml_templates": "yaml_templates"},
-    package_data={"nas_compress": ["py.typed"], "nas_compress.yaml_templates": ["*.yaml"]},
+    package_data={
+        "nas_compress": ["py.typed", "trained/*.json", "trained/*.safetensors"],
+        "nas_compress.yaml_templates": ["*.yaml"],
+    },
     install_requires=[
         # The upper bound keeps pip on the newest release this was tested with; 2.8 is what IPEX needs.
         "torch>=2.8,<2.14",

@@ -13,6 +13,7 @@ import torch
 from nas_compress.space import CoupledSpace, Dimension, SearchSpace
 from nas_compress.supernets import replay_of, supernets
 from nas_compress.supernets.base import Supernet
+from nas_compress.supernets.trained import is_remote
 
 PAGE = Path(__file__).with_name("supernets.md")
 TASKS = ("images", "text", "questions", "translation", "speech")
@@ -48,7 +49,7 @@ def _fill(tables: dict[str, str]) -> Callable[[re.Match[str]], str]:
     return lambda match: match[1] + tables[match[2]] + match[3]
 
 
-_SIZES = ("name", "family", "task", "data", "MACs", "parameters", "published weights")
+_SIZES = ("name", "family", "task", "data", "MACs", "parameters", "trained weights")
 _GENES = ("name", "what is elastic", "distinct sub-networks")
 
 
@@ -62,8 +63,15 @@ def _sizes(net: Supernet, info: dict[str, Any]) -> Row:
     macs, params = (" to ".join(_short(count(end)) for end in ends) for count in (net.macs, net.params))
     task, metrics = TASKS[_task(info)], ", ".join(info["metrics"]) or "no metric of quality"
     data, address = info["dataset"], info["weights"]
-    weights = f"[{address.split('/')[2]}]({address})" if address else "-"
-    return f"`{net.name}`", _family(net), f"{task} ({metrics})", f"`{data}`" if data else "-", macs, params, weights
+    task = f"{task} ({metrics})"
+    return f"`{net.name}`", _family(net), task, f"`{data}`" if data else "-", macs, params, _weights(address)
+
+
+def _weights(address: str | None) -> str:
+    """Return a link to where a super-network's weights come from."""
+    if address is None:
+        return "-"
+    return f"[{address.split('/')[2]}]({address})" if is_remote(address) else "[in the package](trained.md)"
 
 
 def _short(number: int) -> str:

@@ -11,6 +11,7 @@ from nas_compress.constraints import parse_constraint
 from nas_compress.errors import ConfigError, NASError, suggest
 from nas_compress.registry import Registry
 from nas_compress.settings import Location, Problem, show
+from nas_compress.tasks import TASKS
 
 if TYPE_CHECKING:
     from nas_compress.approaches import SupernetSearch
@@ -205,7 +206,7 @@ def dataset_problems(
     known = section.supernet is not None and section.supernet in supernets
     if name is None and known:
         name = supernets.entry(section.supernet).info["dataset"]
-    if name is None and own_supernet and needed:
+    if name is None and needed and (known or own_supernet):
         yield Problem((*here, "dataset"), f"is not set; known: {', '.join(data_sources)}")
     if name is None or not (needed or section.dataset_path is not None):
         return
@@ -259,13 +260,8 @@ def weights_problems(section: Any, here: Location, *, needed: bool = True) -> It
     elif needed and section.supernet in supernets:
         info = supernets.entry(section.supernet).info
         if info.get("weights") is None and info["metrics"]:  # without metrics of quality, there is nothing to train
-            recipe = info.get("task", "images") == "images"
-            how = (
-                "with: nas-compress train-supernet RECIPE"
-                if recipe
-                else "from Python (docs/supernets.md), name the file"
-            )
-            yield Problem(location, f"is not set, and {section.supernet!r} comes without weights; train it {how}")
+            reason = f"is not set, and {section.supernet!r} comes without weights"
+            yield Problem(location, f"{reason}; train it with: nas-compress train-supernet RECIPE")
 
 
 def replay_problems(section: Any, here: Location) -> Iterator[Problem]:
@@ -292,7 +288,7 @@ def replay_problems(section: Any, here: Location) -> Iterator[Problem]:
 
 
 def network_problems(supernet: str, here: Location) -> Iterator[Problem]:
-    """Check that a name stands for a super-network of images: recipes take no replay problems and no other tasks."""
+    """Check that a name stands for a super-network with weights: recipes take no replay problems."""
     from nas_compress.supernets import replay_of, supernets
 
     if replay_of(supernet) is not None:
@@ -300,9 +296,11 @@ def network_problems(supernet: str, here: Location) -> Iterator[Problem]:
         yield Problem((*here, "supernet"), f"{reason}; nas-compress search takes it")
         return
     info = supernets.entry(supernet).info if supernet in supernets else {}
-    if (task := info.get("task", "images")) != "images" or not info.get("metrics", ("acc",)):
-        reason = f"{supernet!r} takes {task}" if task != "images" else f"{supernet!r} shares no weights"
-        yield Problem((*here, "supernet"), f"{reason}; recipes are for super-networks of images, search takes all")
+    if not info.get("metrics", ("acc",)):
+        reason = f"{supernet!r} shares no weights"
+        yield Problem((*here, "supernet"), f"{reason}; recipes are for super-networks that do, search takes all")
+    elif (task := info.get("task", "images")) not in TASKS:
+        yield Problem((*here, "supernet"), f"{supernet!r} does the task {task!r}; recipes know {', '.join(TASKS)}")
 
 
 def checkpoint_problems(path: Path, location: Location) -> Iterator[Problem]:

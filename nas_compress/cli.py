@@ -39,7 +39,7 @@ class _Commands(TyperGroup):
             console.complain(f"error: {error}")
             raise SystemExit(USER_ERROR) from None
         except KeyboardInterrupt:
-            console.complain("interrupted; epochs and measurements are kept: the same command goes on from there")
+            console.complain("interrupted; training and measurements are kept: the same command goes on from there")
             raise SystemExit(INTERRUPTED) from None
 
 
@@ -134,7 +134,7 @@ def compress(recipe: RecipeArgument, output: OutputOption = None, seed: SeedOpti
 def train_supernet(recipe: RecipeArgument, output: OutputOption = None, seed: SeedOption = None) -> None:
     """Run the train_supernet step of a recipe alone.
 
-    Started again, training goes on after the last complete epoch.
+    Started again, training goes on where it stood. Its curve is in `training.csv` and `training.png`.
     """
     result = _run(_recipe(recipe, output, seed), until="train_supernet")
     console.say(f"weights: {result.folder / result.outcomes['train_supernet']['weights']}")

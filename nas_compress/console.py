@@ -217,11 +217,12 @@ def show_compression(result: CompressionResult) -> None:
     from nas_compress import report
 
     if rows := report.steps_rows(result.outcomes):
-        _show_table("Steps", report.STEP_HEADERS, rows)
+        _show_table("Steps", report.step_headers(result.outcomes), rows)
         for line in report.step_conditions(result.outcomes):
             say(line)
     if result.artefacts:
-        _show_table("Exported files, measured", report.TABLE_HEADERS, report.table_rows(result.artefacts))
+        headers, rows = report.table_headers(result.artefacts), report.table_rows(result.artefacts)
+        _show_table("Exported files, measured", headers, rows)
         for comparison in report.compare_all(result.artefacts):
             say(report.sentence(comparison))
         limits = result.outcomes.get("select", {}).get("constraints", {})

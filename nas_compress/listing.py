@@ -8,6 +8,7 @@ from typing import Any
 from nas_compress.documents import template_text
 from nas_compress.recipe import Step
 from nas_compress.registry import Entry
+from nas_compress.supernets.trained import is_remote
 
 
 class Topic(StrEnum):
@@ -48,12 +49,23 @@ def names(topic: Topic) -> dict[str, str]:
         Topic.backends: backends,
     }
     registry = registries[topic]
-    return {name: _summary(registry.entry(name)) for name in registry}
+    lines = {name: _summary(registry.entry(name)) for name in registry}
+    if topic is Topic.supernets:
+        return {name: line + _weights(supernets.entry(name)) for name, line in lines.items()}
+    return lines
 
 
 def _summary(entry: Entry) -> str:
     options = entry.info.get("options", {})
     return entry.summary + (f"; options: {', '.join(options)}" if options else "")
+
+
+def _weights(entry: Entry) -> str:
+    """Return where a super-network has trained weights from, if it has any."""
+    address = entry.info.get("weights")
+    if address is None:
+        return ""
+    return "; trained weights: " + ("published" if is_remote(address) else "in the package")
 
 
 def _templates() -> dict[str, str]:

@@ -21,6 +21,8 @@ from nas_compress.errors import ConfigError
 from nas_compress.files import replacing, sole_use
 from nas_compress.recipe import DistillStep, Recipe, Step
 from nas_compress.report import steps_table, write_report
+from nas_compress.supernets import supernets
+from nas_compress.supernets.trained import is_remote, verified
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -142,9 +144,7 @@ class _Run:
         """Return what all steps depend on: settings, and the contents of the files that they name."""
         recipe = self.state.recipe
         settings = recipe.model_dump(mode="json", exclude={"steps", "output", "name", "latency"})
-        path = recipe.supernet_ckpt_path
-        weights = None if path is None else _hash(path)
-        return {**settings, "weights": weights, "data": self.state.data.fingerprint}
+        return {**settings, "weights": _hash_weights(recipe), "data": self.state.data.fingerprint}
 
     def do(self, label: str, step: Step, progress: Callable[[StepProgress], None]) -> dict[str, Any]:
         """Run a step, unless it is done, and return what it came to."""
@@ -221,6 +221,14 @@ _EXTENDABLE = ("num_evals", "patience", "min_gain", "time_budget", "reference_po
 
 def _versions() -> dict[str, str]:
     return {name: metadata.version(name) for name in ("onnxruntime", "torch")}
+
+
+def _hash_weights(recipe: Recipe) -> str | None:
+    """Return a hash of the file that trained weights come from; None where a step makes them, or they are published."""
+    if recipe.supernet_ckpt_path is not None:
+        return _hash(recipe.supernet_ckpt_path)
+    address = supernets.entry(recipe.supernet).info.get("weights") if recipe.loads_weights else None
+    return None if address is None or is_remote(address) else _hash(verified(address))
 
 
 def _hash(path: Path) -> str:

@@ -293,8 +293,8 @@ def test_any_registered_metric_will_do_but_for_the_quality_of_another_task(monke
     ("supernet", "dataset", "expected"),
     [
         ("digits_resnet", "digits", "train it with: nas-compress train-supernet RECIPE"),
-        ("tiny_bert", "sentences", "train it from Python (docs/supernets.md), name the file"),
-        ("fsdd_asr", "fsdd", "train it from Python (docs/supernets.md), name the file"),
+        ("tiny_bert", "sentences", "train it with: nas-compress train-supernet RECIPE"),
+        ("denas_asr", "fsdd", "train it with: nas-compress train-supernet RECIPE"),
     ],
 )
 def test_untrained_supernets_are_trained_where_that_can_be_done(supernet, dataset, expected):

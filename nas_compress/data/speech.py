@@ -133,6 +133,10 @@ class SpeechSplit:
         """Return the waveform of an utterance, float32 of shape (samples,)."""
         return self._read(index)
 
+    def tokens(self, index: int) -> int:
+        """Return the number of tokens in the transcript of an utterance."""
+        return len(self._tokens[index])
+
     def features(self, index: int) -> Tensor:
         """Return the features of an utterance, float32 of shape (frames, bands)."""
         if index in self._kept:

@@ -85,13 +85,13 @@ class TranslationData(Parts[TranslationSplit]):
 
 
 def load_multi30k(path: str | Path | None) -> TranslationData:
-    """Load Multi30k, German to English, with one vocabulary of 8,000 tokens (Elliott et al., 2016).
+    """Load Multi30k, German to English, with one vocabulary of 4,000 tokens (Elliott et al., 2016).
 
     Raises:
         DataError: A file is missing or damaged.
         MissingExtraError: `tokenizers` is not installed.
     """
-    return load(path, ("de", "en"), name="multi30k")
+    return load(path, ("de", "en"), vocabulary=4000, name="multi30k")
 
 
 def load(

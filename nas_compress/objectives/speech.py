@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import nn
 
+from nas_compress.backends import Session
 from nas_compress.data.speech import SpeechBatch, SpeechData, Vocabulary
 from nas_compress.errors import ConfigError, DataError, EvaluationError, MissingExtraError
 from nas_compress.objectives.base import Measurement
@@ -69,12 +71,12 @@ def _count(hypotheses: Sequence[str], references: Sequence[str]) -> tuple[np.nda
 
 
 def recognize(
-    subnet: nn.Module, batches: Iterable[SpeechBatch], vocabulary: Vocabulary, *, decoding: Decoding
+    subnet: nn.Module | Session, batches: Iterable[SpeechBatch], vocabulary: Vocabulary, *, decoding: Decoding
 ) -> tuple[list[str], list[str]]:
     """Return what a recognizer makes of utterances, and what was said.
 
     Args:
-        subnet: A `SpeechRecognizer`.
+        subnet: A `SpeechRecognizer`; with `"ctc"`, a backend's session of one will do.
         batches: The utterances.
         vocabulary: Has the tokens' texts.
         decoding: `"ctc"` (greedy, without the decoder) or `"attention"` (greedy, with it).
@@ -85,12 +87,12 @@ def recognize(
     from nas_compress.supernets.asr import SpeechRecognizer
     from nas_compress.supernets.asr_decoding import recognize_attention, recognize_ctc
 
-    if not isinstance(subnet, SpeechRecognizer):
+    if not isinstance(subnet, SpeechRecognizer) and not (isinstance(subnet, Session) and decoding == "ctc"):
         raise EvaluationError(f"wer wants a speech recognizer, got a {type(subnet).__name__}")
-    decode = recognize_ctc if decoding == "ctc" else recognize_attention
+    decode: Callable[..., list[list[int]]] = recognize_ctc if decoding == "ctc" else recognize_attention
     hypotheses: list[str] = []
     references: list[str] = []
-    with torch.no_grad(), evaluating(subnet):
+    with torch.no_grad(), evaluating(subnet) if isinstance(subnet, nn.Module) else nullcontext():
         for batch in batches:
             tokens = decode(subnet, batch.features, batch.lengths)
             hypotheses += [vocabulary.decode(sentence) for sentence in tokens]

@@ -3,13 +3,11 @@
 from nas_compress.report.comparison import compare, compare_all, plus_minus, sentence
 from nas_compress.report.conditions import CLOCKS, artefact_conditions, objective_conditions
 from nas_compress.report.limits import check_limits, limit_sentence
-from nas_compress.report.steps import STEP_HEADERS, step_conditions, steps_rows, steps_table
-from nas_compress.report.write import TABLE_HEADERS, table_rows, write_report
+from nas_compress.report.steps import step_conditions, step_headers, steps_rows, steps_table
+from nas_compress.report.write import table_headers, table_rows, write_report
 
 __all__ = [
     "CLOCKS",
-    "STEP_HEADERS",
-    "TABLE_HEADERS",
     "artefact_conditions",
     "check_limits",
     "compare",
@@ -19,8 +17,10 @@ __all__ = [
     "plus_minus",
     "sentence",
     "step_conditions",
+    "step_headers",
     "steps_rows",
     "steps_table",
+    "table_headers",
     "table_rows",
     "write_report",
 ]

@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from nas_compress.tasks import quality_of
+
 Entry = Mapping[str, Any]
 
 
@@ -18,13 +20,15 @@ def compare(artefact: Entry, reference: Entry) -> dict[str, Any]:
 
     Returns:
         Factors above 1 where the artefact is better (`macs`, `size`, `latency` with its standard error), and the
-        difference of accuracies in points with its standard error, treated as independent (an upper bound for
-        networks that share images). `backends` and `clocks` are those of the two latencies.
+        difference of accuracies in points with its standard error, treated as independent (an upper bound for networks
+        that share examples); with other tasks it is that of `metric`, and has its name. `backends` and `clocks` are
+        those of the two latencies.
     """
     here, there = artefact["latency"], reference["latency"]
     speedup = there["median_ms"] / here["median_ms"]
     relative = math.hypot(here["error_ms"] / here["median_ms"], there["error_ms"] / there["median_ms"])
-    own, other = artefact["accuracy"], reference["accuracy"]
+    metric = quality_of(artefact).name
+    own, other = artefact[metric], reference[metric]
     return {
         "artefact": artefact["name"],
         "reference": reference["name"],
@@ -33,9 +37,10 @@ def compare(artefact: Entry, reference: Entry) -> dict[str, Any]:
         "macs": reference["macs"] / artefact["macs"],
         "size": reference["size_bytes"] / artefact["size_bytes"],
         "latency": {"value": speedup, "spread": speedup * relative},
-        "accuracy": {
+        "metric": metric,
+        metric: {
             "value": own["value"] - other["value"],
-            "spread": math.hypot(own["spread"], other["spread"]),
+            "spread": math.hypot(own["spread"] or 0, other["spread"] or 0),
             "unit": "points",
         },
     }
@@ -61,9 +66,15 @@ def plus_minus(value: float, spread: float) -> str:
     return f"{value:,.{decimals}f} ± {spread:,.{decimals}f}"
 
 
+def figure(value: float, spread: float | None) -> str:
+    """Return a figure of quality to two decimals, with its standard error where it has one."""
+    return f"{value:.2f}" if spread is None else f"{value:.2f} ± {spread:.2f}"
+
+
 def sentence(comparison: Mapping[str, Any]) -> str:
     """Return a comparison in words."""
-    speed, points = comparison["latency"], comparison["accuracy"]
+    quality = quality_of(comparison)
+    speed, points = comparison["latency"], comparison[quality.name]
     parts = [
         f"{plus_minus(**speed)} times as fast{' (slower)' if speed['value'] < 1 else ''}",
         _times(comparison["macs"], ("fewer MACs", "more MACs"), ("the same MACs", "about the same MACs")),
@@ -72,7 +83,7 @@ def sentence(comparison: Mapping[str, Any]) -> str:
             ("smaller file", "larger file"),
             ("a file of the same size", "a file of about the same size"),
         ),
-        f"accuracy {points['value']:+.2f} ± {points['spread']:.2f} points",
+        f"{quality.title} {points['value']:+.2f} ± {points['spread']:.2f} points",
     ]
     return f"{_named(comparison, 0)} against {_named(comparison, 1)}: {', '.join(parts)}."
 

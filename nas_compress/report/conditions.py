@@ -6,6 +6,8 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from nas_compress.tasks import quality_of
+
 Entry = Mapping[str, Any]
 
 CLOCKS = {
@@ -27,9 +29,9 @@ def artefact_conditions(artefacts: Sequence[Entry]) -> list[str]:
         artefacts: Entries of `report.json`.
     """
     lines = [
-        f"Accuracy{_of(names, artefacts)}: {images} test images that neither training nor search saw, "
+        f"{title}{_of(names, artefacts)}: {count} test {counted} that neither training nor search saw, "
         "± one standard error."
-        for images, names in _groups(artefacts, lambda entry: entry["accuracy"]["images"])
+        for (title, count, counted), names in _groups(artefacts, measured_on)
     ]
     for (clock, where), names in _groups(artefacts, lambda e: (e["latency"]["clock"], backend_text(e["context"]))):
         runs = min(entry["latency"]["runs"] for entry in artefacts if entry["name"] in names)
@@ -37,6 +39,13 @@ def artefact_conditions(artefacts: Sequence[Entry]) -> list[str]:
         explained = "" if clock == "wall" else f" ({clock}): {CLOCKS[clock]}."
         lines.append(f"Latency{_of(names, artefacts)}: median of {count} ± one standard error; {where}.{explained}")
     return lines
+
+
+def measured_on(entry: Entry) -> tuple[str, int, str]:
+    """Return what the figure of quality of a measured file is called, and how many of what it was measured on."""
+    quality = quality_of(entry)
+    counted = next(kind for kind in _COUNTED if kind in entry[quality.name])
+    return quality.title[0].upper() + quality.title[1:], entry[quality.name][counted], counted
 
 
 def _groups(artefacts: Sequence[Entry], key: Callable[[Entry], Any]) -> list[tuple[Any, list[str]]]:
@@ -58,6 +67,8 @@ def backend_text(context: Entry) -> str:
     parts = [f"{context['backend']} ({software})", f"batch {context['batch_size']}"]
     parts.append(f"{threads} thread{'s' if threads > 1 else ''}")
     parts += [context["precision"]] if "precision" in context else []
+    if "inputs" in context:
+        parts.append(f"inputs {', '.join('x'.join(map(str, shape)) for shape in context['inputs'])}")
     return ", ".join([*parts, f"{hardware['cpu']} ({hardware['cores']} cores)", hardware["os"]])
 
 

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from nas_compress.constraints import Limit, limit_texts, parse_constraint
 from nas_compress.objectives import objectives
 from nas_compress.report.comparison import plus_minus
+from nas_compress.tasks import QUALITIES
 
 Entry = Mapping[str, Any]
 
+
+def _quality(entry: Entry, name: str) -> tuple[float, float]:
+    return entry[name]["value"], entry[name]["spread"] or 0.0
+
+
 _FIGURES: Mapping[str, Callable[[Entry], tuple[float, float]]] = {
-    "acc": lambda entry: (entry["accuracy"]["value"], entry["accuracy"]["spread"]),
+    **{quality.objective: partial(_quality, name=name) for name, quality in QUALITIES.items()},
     "latency": lambda entry: (entry["latency"]["median_ms"], entry["latency"]["error_ms"]),
     "macs": lambda entry: (entry["macs"], 0.0),
     "params": lambda entry: (entry["params"], 0.0),

@@ -1,25 +1,30 @@
-"""What each step of a recipe did to the network: accuracy, size and latency before and after it."""
+"""What each step of a recipe did to the network: quality, size and latency before and after it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from nas_compress.report.comparison import plus_minus
-from nas_compress.report.conditions import backend_text
+from nas_compress.report.comparison import figure, plus_minus
+from nas_compress.report.conditions import backend_text, measured_on
+from nas_compress.tasks import Quality, quality_of
 
 if TYPE_CHECKING:
     import pandas as pd
 
 Entry = Mapping[str, Any]
 
-STEP_HEADERS = ("after", "accuracy (%)", "file (kB)", "latency (ms)", "times as fast as before it", "")
+
+def step_headers(outcomes: Mapping[str, Entry]) -> tuple[str, ...]:
+    """Return the headers of `steps_rows`."""
+    return ("after", _quality(outcomes).header, "file (kB)", "latency (ms)", "times as fast as before it", "")
 
 
 def steps_table(outcomes: Mapping[str, Entry]) -> pd.DataFrame:
     """Return a row per network that a step made, the largest sub-network first.
 
-    Columns: `step`; `accuracy` on search-validation images in % and `accuracy_error`; `size` of the file in bytes;
+    Columns: `step`; `accuracy` on search-validation images in % and `accuracy_error` (with other tasks `f1`, `bleu` or
+    `wer`, and its error); `size` of the file in bytes;
     `latency` of one run in ms and `latency_error`, `backend`; `speed_up` over the network before the step, measured in
     turns with it, and `speed_up_error`; `note`, which says why a step's network was dropped. Errors are standard
     errors.
@@ -46,10 +51,16 @@ def _rows(outcomes: Mapping[str, Entry]) -> Iterator[dict[str, Any]]:
         yield {"step": label, **_figures(after), "speed_up": speed_up, "speed_up_error": error, "note": _note(outcome)}
 
 
+def _quality(outcomes: Mapping[str, Entry]) -> Quality:
+    """Return what the figure of quality of the steps is."""
+    return quality_of(next((o["measured"]["after"] for o in outcomes.values() if "measured" in o), {}))
+
+
 def _figures(entry: Entry) -> dict[str, Any]:
+    metric = quality_of(entry).name
     return {
-        "accuracy": entry["accuracy"]["value"],
-        "accuracy_error": entry["accuracy"]["spread"],
+        metric: entry[metric]["value"],
+        f"{metric}_error": entry[metric]["spread"],
         "size": entry["size_bytes"],
         "latency": entry["latency"]["median_ms"],
         "latency_error": entry["latency"]["error_ms"],
@@ -75,11 +86,12 @@ def _note(outcome: Entry) -> str:
 
 
 def steps_rows(outcomes: Mapping[str, Entry]) -> list[tuple[str, ...]]:
-    """Return the table's rows as texts, for `STEP_HEADERS`."""
+    """Return the table's rows as texts, for `step_headers`."""
+    metric = _quality(outcomes).name
     return [
         (
             row["step"],
-            f"{row['accuracy']:.2f} ± {row['accuracy_error']:.2f}",
+            figure(row[metric], row[f"{metric}_error"]),
             f"{row['size'] / 1e3:,.1f}",
             f"{row['latency']:.4f} ± {row['latency_error']:.4f}",
             plus_minus(row["speed_up"], row["speed_up_error"]) if row["speed_up"] else "",
@@ -94,9 +106,9 @@ def step_conditions(outcomes: Mapping[str, Entry]) -> list[str]:
     entries = [outcome["measured"]["after"] for outcome in outcomes.values() if "measured" in outcome]
     if not entries:
         return []
-    images = entries[0]["accuracy"]["images"]
+    title, count, counted = measured_on(entries[0])
     where = dict.fromkeys(backend_text(entry["context"]) for entry in entries)
     return [
-        f"Accuracy: {images} search-validation images, ± one standard error. Latency: median ± one standard error, "
+        f"{title}: {count} search-validation {counted}, ± one standard error. Latency: median ± one standard error, "
         f"each network in turns with the one before it; {'; '.join(where)}."
     ]

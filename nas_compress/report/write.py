@@ -10,12 +10,17 @@ from typing import Any
 
 from nas_compress.errors import ConfigError
 from nas_compress.files import replacing
-from nas_compress.report.comparison import compare_all, sentence
-from nas_compress.report.conditions import artefact_conditions
+from nas_compress.report.comparison import compare_all, figure, sentence
+from nas_compress.report.conditions import artefact_conditions, measured_on
 from nas_compress.report.limits import check_limits, limit_sentence
-from nas_compress.report.steps import STEP_HEADERS, step_conditions, steps_rows
+from nas_compress.report.steps import step_conditions, step_headers, steps_rows
+from nas_compress.tasks import quality_of
 
-TABLE_HEADERS = ("network", "test accuracy (%)", "MACs", "parameters", "file (kB)", "latency (ms)")
+
+def table_headers(artefacts: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    """Return the headers of `table_rows`."""
+    quality = quality_of(artefacts[0] if artefacts else {})
+    return ("network", f"test {quality.header}", "MACs", "parameters", "file (kB)", "latency (ms)")
 
 
 def write_report(folder: Path) -> Path:
@@ -36,7 +41,7 @@ def write_report(folder: Path) -> Path:
         "comparisons": compare_all(artefacts),
         "limits": check_limits(outcomes.get("select", {}).get("constraints", {}), artefacts),
         "steps": {name: outcome for name, outcome in outcomes.items() if name != "benchmark"},
-        "test_images": outcomes["benchmark"]["test_images"],
+        **{name: count for name, count in outcomes["benchmark"].items() if name.startswith("test_")},
     }
     with replacing(folder / "report.json") as temporary:
         temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
@@ -61,14 +66,14 @@ def _outcomes(folder: Path) -> dict[str, Any]:
 
 
 def table_rows(artefacts: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
-    """Return one row of text per artefact: name, accuracy, MACs, parameters, file size, latency.
+    """Return one row of text per artefact: name, quality, MACs, parameters, file size, latency.
 
     A latency that is not the wall time of undisturbed runs is marked with its clock.
     """
     return [
         (
             entry["name"],
-            f"{entry['accuracy']['value']:.2f} ± {entry['accuracy']['spread']:.2f}",
+            figure(*(entry[quality_of(entry).name][name] for name in ("value", "spread"))),
             f"{entry['macs']:,}",
             f"{entry['params']:,}",
             f"{entry['size_bytes'] / 1e3:,.1f}",
@@ -94,18 +99,19 @@ def _page(folder: Path, content: Mapping[str, Any]) -> str:
     artefacts, steps = content["artefacts"], content["steps"]
     parts = [
         f"<h1>{html.escape(folder.resolve().name)}</h1>",
-        _table(TABLE_HEADERS, table_rows(artefacts)),
+        _table(table_headers(artefacts), table_rows(artefacts)),
         *(f"<p>{html.escape(sentence(c))}</p>" for c in content["comparisons"]),
         *_limits(content["limits"]),
         *(f"<p class=small>{html.escape(line)}</p>" for line in artefact_conditions(artefacts)),
     ]
     if rows := steps_rows(steps):
-        parts += ["<h2>Steps</h2>", _table(STEP_HEADERS, rows)]
+        parts += ["<h2>Steps</h2>", _table(step_headers(steps), rows)]
         parts += [f"<p class=small>{html.escape(line)}</p>" for line in step_conditions(steps)]
     if (folder / "pareto.png").is_file():
         search = steps.get("nas", {})
         found = f"{search.get('evaluations')} architectures evaluated, {search.get('front')} on the Pareto front"
-        parts += [f"<h2>Search</h2><p>{found} (search-validation images).</p>", '<img src="pareto.png" alt="front">']
+        counted = measured_on(artefacts[0])[2]
+        parts += [f"<h2>Search</h2><p>{found} (search-validation {counted}).</p>", '<img src="pareto.png" alt="front">']
     if "select" in steps:
         chosen = html.escape(json.dumps(steps["select"]["architecture"]))
         parts += [f"<h2>Chosen architecture</h2><p><code>{chosen}</code></p>"]

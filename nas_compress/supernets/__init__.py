@@ -2,7 +2,8 @@
 
 The registry maps a name to a factory `(num_classes=..., seed=...) -> Supernet`; `Entry.info` holds what must be
 known without importing torch: the `task` that the net does and its metrics of quality, the dataset it is meant for, the
-channels of its input images, a function that returns its space, and where its published weights are.
+channels of its input images, a function that returns its space, and where trained `weights` are: an address to download
+them from, the path of a file with its card (`trained.py`), or None.
 
 The names `replay/...` stand for replay problems: there is no network, `info["replay"]` is the problem's `Description`,
 and `info["metrics"]` are all the metrics that it offers.
@@ -72,27 +73,53 @@ def load_supernet(
 
     Args:
         name: A name in `supernets`.
-        checkpoint: A file with its weights; without one, its published weights are taken.
+        checkpoint: A file with its weights; without one, those that the registry has are taken: published, or shipped.
         trained: Whether weights are needed at all; if not, and no file is given, they are random.
-        num_classes: Number of logits; that of the published net by default.
+        num_classes: Number of logits; that of the registered net by default.
         seed: Seed of random weights.
 
     Raises:
         UnknownNameError: No super-network has this name.
-        CheckpointError: The weights are missing, damaged, or of another net.
+        CheckpointError: The weights are missing, damaged, or of another net or number of logits.
     """
-    from nas_compress.supernets.checkpoint import fetch, load_checkpoint
+    from nas_compress.supernets.checkpoint import load_checkpoint
 
     build = supernets.get(name)
     net = build(seed=seed) if num_classes is None else build(num_classes=num_classes, seed=seed)
-    if checkpoint is None and trained:
-        url = supernets.entry(name).info["weights"]
-        if url is None:
-            raise CheckpointError(f"supernet {name!r} comes without weights; train it, or name a file with its weights")
-        checkpoint = fetch(url)
     if checkpoint is not None:
         load_checkpoint(net, checkpoint)
+    elif trained:
+        _load_registered(net, name, num_classes)
     return net.eval()
+
+
+def _load_registered(net: Supernet, name: str, num_classes: int | None) -> None:
+    """Load the weights that the registry has for a name, and say so if they are for another number of logits."""
+    from nas_compress.supernets.checkpoint import load_checkpoint, obtain
+
+    address = supernets.entry(name).info["weights"]
+    if address is None:
+        raise CheckpointError(f"supernet {name!r} comes without weights; train it, or name a file with its weights")
+    path = obtain(address)
+    try:
+        load_checkpoint(net, path)
+    except CheckpointError as error:
+        if num_classes is None or not _takes(supernets.get(name)(seed=0), path):
+            raise
+        raise CheckpointError(
+            f"supernet {name!r} comes with weights for another number of outputs than {num_classes}; train it on data "
+            f"with so many, or name a file with its weights ({error})"
+        ) from error
+
+
+def _takes(net: Supernet, path: Path) -> bool:
+    from nas_compress.supernets.checkpoint import load_checkpoint
+
+    try:
+        load_checkpoint(net, path)
+    except CheckpointError:
+        return False
+    return True
 
 
 __all__ = ["load_supernet", "replay_of", "supernets"]

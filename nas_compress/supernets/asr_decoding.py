@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from nas_compress.backends import Session
 from nas_compress.errors import ConfigError, EvaluationError
 from nas_compress.supernets.asr import SpeechRecognizer, encoded_lengths
 from nas_compress.supernets.asr_config import BEGIN, BLANK, END
@@ -33,18 +34,22 @@ def greedy_ctc(log_probabilities: Tensor, lengths: Tensor) -> list[list[int]]:
 
 
 @torch.no_grad()
-def recognize_ctc(recognizer: SpeechRecognizer, features: Tensor, lengths: Tensor) -> list[list[int]]:
-    """Return the tokens of utterances by greedy CTC; the decoder is not run.
+def recognize_ctc(recognizer: SpeechRecognizer | Session, features: Tensor, lengths: Tensor) -> list[list[int]]:
+    """Return the tokens of utterances by greedy CTC; the decoder of a module is not run.
 
     Args:
-        recognizer: In evaluation mode.
+        recognizer: In evaluation mode; or a backend's session of one.
         features: Log-mel features, shape (N, T, mels).
         lengths: Frames of each before padding, shape (N,).
 
     Raises:
         EvaluationError: The encoder gives log-probabilities that are not finite.
     """
-    log_probabilities, frames = recognizer.encode(features, lengths)[2], encoded_lengths(lengths)
+    if isinstance(recognizer, Session):
+        log_probabilities: Tensor = recognizer(features, torch.full((len(features), 1), BEGIN), lengths)[0]
+    else:
+        log_probabilities = recognizer.encode(features, lengths)[2]
+    frames = encoded_lengths(lengths)
     if not all(bool(torch.isfinite(p[:n]).all()) for p, n in zip(log_probabilities, frames, strict=True)):
         raise EvaluationError("the network gives log-probabilities that are not finite")
     return greedy_ctc(log_probabilities, frames)

@@ -1,4 +1,4 @@
-"""The weights of super-networks: from a file, in our naming or the published one, or from where they are published."""
+"""The weights of super-networks: from a file, in our naming or the published one, or from where the registry says."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 import torch
 
 from nas_compress.errors import CheckpointError
+from nas_compress.supernets.trained import is_remote, verified
 from nas_compress.weights import load_into, read_state
 
 if TYPE_CHECKING:
@@ -22,6 +23,15 @@ def load_checkpoint(supernet: Supernet, path: str | Path) -> None:
         CheckpointError: The file cannot be read or is of another network.
     """
     load_into(supernet, supernet.from_published(read_state(path)), path)
+
+
+def obtain(address: str) -> Path:
+    """Return a local file for an address of the registry: downloaded, or a file with its card that is still whole.
+
+    Raises:
+        CheckpointError: It cannot be downloaded, or is not what its card says.
+    """
+    return fetch(address) if is_remote(address) else verified(address)
 
 
 def fetch(url: str) -> Path:

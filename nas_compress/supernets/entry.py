@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol
 
 from nas_compress.registry import Entry
+from nas_compress.supernets.trained import shipped
 
 if TYPE_CHECKING:
     from nas_compress.space import SearchSpace
@@ -43,7 +44,7 @@ def network(
         task: What its inputs are: images, text, questions, translation or speech.
         metrics: The metrics of quality of the task that the net does.
         dataset: The data source it is meant for.
-        weights: The address of its published weights.
+        weights: The address of its published weights; by default the path of those that the package has, if any.
         info: What else must be known, such as the `channels` of its input images.
     """
 
@@ -56,7 +57,7 @@ def network(
         "metrics": metrics,
         "dataset": dataset,
         "space": partial(config.space, name),
-        "weights": weights,
+        "weights": weights or shipped(name),
         "channels": None,
     }
     return name, Entry(build, summary, known | info)

@@ -247,12 +247,12 @@ MULTI30K = HATConfig(
     decoder_self_attention_heads=(2, 4),
     decoder_ende_attention_heads=(2, 4),
     qkv_dim=128,
-    source_vocabulary=8000,
-    target_vocabulary=8000,
+    source_vocabulary=4000,
+    target_vocabulary=4000,
     max_positions=128,
     source_length=16,
     target_length=16,
-    dropout=0.2,
+    dropout=0.1,
 )
 """A small net that trains on two cores, for the short sentences of Multi30k."""
 

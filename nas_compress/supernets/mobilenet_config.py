@@ -161,6 +161,30 @@ OFA_PROXYLESS_W1_3 = MobileNetConfig(
 )
 """The published OFA ProxylessNAS net, width 1.3, resolutions 128 to 224; its last stage has one block."""
 
+FASHION_MNIST_MBV3 = MobileNetConfig(
+    stem_width=8,
+    first_width=8,
+    widths=(16, 40, 80),
+    final_width=192,
+    feature_width=256,
+    stem_stride=1,
+    strides=(2, 2, 2),
+    activations=("relu", "relu", "hswish", "hswish"),
+    squeeze_excite=(False, False, True),
+    kernel_sizes=(3, 5),
+    expand_ratios=(1.5, 2, 3),
+    depths=(1, 2, 3),
+    resolutions=(20, 24, 28),
+    in_channels=1,
+    num_classes=10,
+    dropout=0.0,
+)
+"""A small net for grey images of 28x28 pixels.
+
+The first convolution keeps the resolution, where details of such images are; few channels and few expanded ones there
+keep the depthwise convolutions cheap to train on a CPU.
+"""
+
 DIGITS_MBV3 = MobileNetConfig(
     stem_width=16,
     first_width=16,
@@ -227,6 +251,14 @@ MOBILENETS = dict(
             dataset="imagenet",
             weights=_OFA + "ofa_mbv3_d234_e346_k357_w1.2",
             channels=3,
+        ),
+        network(
+            "fashion_mnist_mbv3",
+            FASHION_MNIST_MBV3,
+            "mobilenet",
+            "small MobileNetV3-style net for grey images of 28x28 pixels",
+            dataset="fashion_mnist",
+            channels=1,
         ),
         network(
             "digits_mbv3",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,11 @@ from torch import nn
 
 from nas_compress.errors import CheckpointError, first_line
 from nas_compress.files import replacing
-from nas_compress.training.optimizer import KINDS, State
+from nas_compress.training.optimizer import State
 from nas_compress.weights import Tensors, load_into, read_state, write_state
 
 FORMAT = "nas_compress training"
-VERSION = 2
+VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -27,12 +27,55 @@ class EpochLog:
     Attributes:
         epoch: Epoch, from 1.
         loss: Mean over the steps of the loss of the step's first sub-network.
-        accuracy: Share of (augmented) training images that sub-network classified correctly, in %.
+        accuracy: Share of the (augmented) training examples (tokens, in sequences) that it told right, in %.
+        stage: Name of the stage of progressive shrinking; empty elsewhere.
+        curve: The same share on search-validation examples, in %, by sub-network.
     """
 
     epoch: int
     loss: float
     accuracy: float
+    stage: str = ""
+    curve: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Position:
+    """How far a run is.
+
+    Attributes:
+        epoch: Complete epochs.
+        step: Complete steps of the epoch after them.
+        sums: Sums of loss, right rows and rows over these steps.
+    """
+
+    epoch: int
+    step: int = 0
+    sums: tuple[float, float, float] = (0.0, 0.0, 0.0)
+
+
+@dataclass(frozen=True)
+class TrainingState:
+    """All tensors of a run.
+
+    Attributes:
+        weights: The module's.
+        optimizer: The optimizer's, by parameter.
+        average: The moving average's; empty without one.
+        extra: Others, such as a teacher's.
+    """
+
+    weights: Tensors
+    optimizer: State
+    average: Tensors
+    extra: Tensors
+
+    def named(self) -> Tensors:
+        """Return all tensors by the names that they have in a file."""
+        parts = {"weights": self.weights, "average": self.average, "extra": self.extra}
+        named = {f"{part}.{key}": tensor for part, tensors in parts.items() for key, tensor in tensors.items()}
+        states = self.optimizer.items()
+        return named | {f"optimizer.{kind}.{key}": t for key, values in states for kind, t in values.items()}
 
 
 class _Index(BaseModel):
@@ -44,15 +87,21 @@ class _Index(BaseModel):
     version: int
     run: dict[str, Any]
     epoch: int
+    step: int
+    sums: tuple[float, float, float]
     state: str
     log: list[EpochLog]
 
+    @property
+    def position(self) -> Position:
+        return Position(self.epoch, self.step, self.sums)
+
 
 class RunFolder:
-    """A folder that holds the state of one training run after its last complete epoch.
+    """A folder that holds the state of one training run after an epoch, or after a step in the middle of one.
 
     `training.json` names the run, its log and the file of tensors that belongs to them; replacing it is what
-    makes an epoch complete.
+    makes a state complete.
 
     Args:
         path: The folder.
@@ -67,48 +116,54 @@ class RunFolder:
     def _index(self) -> Path:
         return self.path / "training.json"
 
-    def save(self, epoch: int, log: list[EpochLog], module: nn.Module, state: State) -> None:
-        """Store the state after `epoch` complete epochs.
+    def save(self, position: Position, log: list[EpochLog], state: TrainingState) -> None:
+        """Store a state.
 
         Args:
-            epoch: Complete epochs.
-            log: An entry per epoch.
-            module: The module in training.
-            state: The optimizer's.
+            position: Where the run stands.
+            log: An entry per complete epoch.
+            state: The tensors.
         """
-        tensors = {f"weights.{key}": tensor for key, tensor in module.state_dict().items()}
-        tensors |= {f"{kind}.{key}": value for key, values in state.items() for kind, value in values.items()}
-        file = _state_name(epoch)
-        write_state(self.path / file, tensors)
-        index = _Index(format=FORMAT, version=VERSION, run=self._run, epoch=epoch, state=file, log=log)
+        file = _state_name(position)
+        write_state(self.path / file, state.named())
+        index = _Index(
+            format=FORMAT,
+            version=VERSION,
+            run=self._run,
+            epoch=position.epoch,
+            step=position.step,
+            sums=position.sums,
+            state=file,
+            log=log,
+        )
         with replacing(self._index) as temporary:
             temporary.write_text(index.model_dump_json(indent=1) + "\n", encoding="utf-8")
-        # Earlier epochs, and unfinished files of processes that were killed.
+        # Earlier states, and unfinished files of processes that were killed.
         for pattern in ("epoch-*.safetensors", ".epoch-*.part.safetensors", ".training.*.part.json"):
             for old in self.path.glob(pattern):
                 if old.name != file:
                     old.unlink()
 
-    def load(self, module: nn.Module) -> tuple[int, list[EpochLog], State]:
-        """Restore a module and return (complete epochs, log, the optimizer's state); (0, [], {}) in a new folder.
+    def load(self, module: nn.Module) -> tuple[Position, list[EpochLog], TrainingState] | None:
+        """Restore a module; return where the run stands, its log and its state, or None in a new folder.
 
         Raises:
             CheckpointError: The folder is damaged, or holds another run; the message names the difference.
         """
         if not self._index.is_file():
-            return 0, [], {}
+            return None
         index = self._read_index()
-        for field in sorted({*self._run, *index.run}):
-            here, there = self._run.get(field), index.run.get(field)
+        for field_ in sorted({*self._run, *index.run}):
+            here, there = self._run.get(field_), index.run.get(field_)
             if here != there:
                 raise CheckpointError(
-                    f"{self._index} is of another run: {_difference(field, there, here)}; "
+                    f"{self._index} is of another run: {_difference(field_, there, here)}; "
                     "give another folder, or delete this one to start anew"
                 )
-        weights, state = _parts(self.path / index.state)
+        state = _parts(self.path / index.state)
         _check_state(module, state, self.path / index.state)
-        load_into(module, weights, self.path / index.state)
-        return index.epoch, index.log, state
+        load_into(module, state.weights, self.path / index.state)
+        return index.position, index.log, state
 
     def _read_index(self) -> _Index:
         try:
@@ -125,8 +180,9 @@ class RunFolder:
         except ValidationError as error:
             problem = error.errors(include_url=False)[0]
             raise self._damaged(f"{'.'.join(map(str, problem['loc']))}: {problem['msg'].lower()}") from error
-        if index.epoch < 1 or index.state != _state_name(index.epoch) or len(index.log) != index.epoch:
-            found = f"epoch {index.epoch}, state {index.state!r} and a log of {len(index.log)}"
+        begun = index.epoch > 0 or index.step > 0
+        if not begun or index.state != _state_name(index.position) or len(index.log) != index.epoch:
+            found = f"epoch {index.epoch}, step {index.step}, state {index.state!r} and a log of {len(index.log)}"
             raise self._damaged(f"{found} do not belong together")
         return index
 
@@ -134,36 +190,39 @@ class RunFolder:
         return CheckpointError(f"{self._index} is damaged or not a training run ({reason}); delete it to start anew")
 
 
-def _state_name(epoch: int) -> str:
-    return f"epoch-{epoch:04d}.safetensors"
+def _state_name(position: Position) -> str:
+    return f"epoch-{position.epoch:04d}-{position.step:06d}.safetensors"
 
 
-def _parts(path: Path) -> tuple[Tensors, State]:
-    """Return the weights by name, and the optimizer's state, of a state file."""
-    weights: Tensors = {}
-    state: State = {}
+def _parts(path: Path) -> TrainingState:
+    """Return the tensors of a state file."""
+    plain: dict[str, Tensors] = {"weights": {}, "average": {}, "extra": {}}
+    optimizer: State = {}
     for key, tensor in read_state(path).items():
         part, _, name = key.partition(".")
-        if not name or part not in ("weights", *KINDS):
-            raise CheckpointError(f"{path} is damaged: it holds {key!r}, which is no part of a training state")
-        if part == "weights":
-            weights[name] = tensor
+        kind, _, parameter = name.partition(".")
+        if part in plain and name:
+            plain[part][name] = tensor
+        elif part == "optimizer" and parameter:
+            optimizer.setdefault(parameter, {})[kind] = tensor
         else:
-            state.setdefault(name, {})[part] = tensor
-    return weights, state
+            raise CheckpointError(f"{path} is damaged: it holds {key!r}, which is no part of a training state")
+    return TrainingState(plain["weights"], optimizer, plain["average"], plain["extra"])
 
 
-def _check_state(module: nn.Module, state: State, path: Path) -> None:
+def _check_state(module: nn.Module, state: TrainingState, path: Path) -> None:
+    """Check that optimizer state and average are of the module's parameters; states without dimension are counts."""
     parameters = dict(module.named_parameters())
-    for name, tensors in state.items():
-        for kind, tensor in tensors.items():
-            if name not in parameters:
-                raise CheckpointError(f"{path} is damaged: it holds {kind} of {name!r}, which this network lacks")
-            got, want = tuple(tensor.shape), () if kind == "step" else tuple(parameters[name].shape)
-            if got != want:
-                raise CheckpointError(
-                    f"{path} is damaged: {kind} of {name!r} has shape {got}, this network wants {want}"
-                )
+    found = [(kind, name, t) for name, tensors in state.optimizer.items() for kind, t in tensors.items()]
+    found += [("average", name, tensor) for name, tensor in state.average.items()]
+    for kind, name, tensor in found:
+        if not tensor.ndim:
+            continue
+        if name not in parameters:
+            raise CheckpointError(f"{path} is damaged: it holds {kind} of {name!r}, which this network lacks")
+        got, want = tuple(tensor.shape), tuple(parameters[name].shape)
+        if got != want:
+            raise CheckpointError(f"{path} is damaged: {kind} of {name!r} has shape {got}, this network wants {want}")
 
 
 def _difference(field: str, there: Any, here: Any) -> str:

@@ -93,28 +93,55 @@ def stage_ends(module: nn.Module, images: Tensor) -> tuple[list[nn.Module], bool
     Raises:
         ConfigError: It has neither such maps nor such layers.
     """
-    calls: list[tuple[nn.Module, torch.Size, torch.Size]] = []
+    calls = _calls(module, (images,))
+    stages = {after[2:]: part for part, _, after in calls if len(after) == 4 and math.prod(after[2:]) > 1}
+    if stages:
+        return list(stages.values()), True
+    layers = _layers(module, calls)
+    return [layers[-(-len(layers) * quarter // QUARTERS) - 1] for quarter in range(1, QUARTERS + 1)], False
 
-    def note(part: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        calls.append((part, inputs[0].shape, output.shape))
+
+def token_layers(module: nn.Module, inputs: Sequence[Tensor]) -> list[nn.Module]:
+    """Return the layers of a transformer: its parts (see `stage_ends`) from (n, tokens, features) to the same shape.
+
+    Args:
+        module: A network; left as it was.
+        inputs: What it takes.
+
+    Raises:
+        ConfigError: It has no such layers.
+    """
+    return _layers(module, _calls(module, inputs))
+
+
+_Call = tuple[nn.Module, torch.Size, torch.Size]
+"""A part that was called, and the shapes of its first input and of its output."""
+
+
+def _calls(module: nn.Module, inputs: Sequence[Tensor]) -> list[_Call]:
+    calls: list[_Call] = []
+
+    def note(part: nn.Module, given: tuple[Tensor, ...], output: Tensor) -> None:
+        calls.append((part, given[0].shape, output.shape))
 
     hooks = [part.register_forward_hook(note) for part in _parts(module)]
     try:
         with torch.no_grad(), evaluating(module):
-            module(images)
+            module(*inputs)
     finally:
         for hook in hooks:
             hook.remove()
-    stages = {after[2:]: part for part, _, after in calls if len(after) == 4 and math.prod(after[2:]) > 1}
-    if stages:
-        return list(stages.values()), True
-    layers = [part for part, before, after in calls if len(before) == len(after) == 3]
+    return calls
+
+
+def _layers(module: nn.Module, calls: Sequence[_Call]) -> list[nn.Module]:
+    layers = [part for part, before, after in calls if len(before) == 3 and before == after]
     if not layers:
         raise ConfigError(
             f"features: no stages found in {type(module).__name__}: no part gives maps (n, channels, h, w) or maps "
             "tokens (n, tokens, features) to tokens; set features to 0"
         )
-    return [layers[-(-len(layers) * quarter // QUARTERS) - 1] for quarter in range(1, QUARTERS + 1)], False
+    return layers
 
 
 def _parts(module: nn.Module) -> Iterator[nn.Module]:

@@ -1,10 +1,12 @@
-"""Epochs and steps of training: order, augmentation, learning rate, precision, and where a run goes on."""
+"""Epochs and steps of training: order, learning rate, gradients, and where a run goes on."""
 
 from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,11 +14,13 @@ import torch
 from torch import Tensor, nn
 
 from nas_compress.allocator import keep_large_blocks
-from nas_compress.data.augment import Augmentation
-from nas_compress.data.base import ImageData, resize
-from nas_compress.errors import TrainingError
-from nas_compress.training.checkpoint import EpochLog, RunFolder
+from nas_compress.errors import CheckpointError, ConfigError, TrainingError, first_line
+from nas_compress.training.average import WeightAverage
+from nas_compress.training.checkpoint import EpochLog, Position, RunFolder, TrainingState
 from nas_compress.training.config import Precision, TrainConfig
+from nas_compress.training.distributed import Processes
+from nas_compress.training.examples import Answers, Batch, Examples
+from nas_compress.training.interrupt import Interruption
 from nas_compress.training.optimizer import make_optimizer, optimizer_state, restore_state
 from nas_compress.training.schedule import learning_rate
 
@@ -24,6 +28,9 @@ log = logging.getLogger(__name__)
 
 _ORDER, _AUGMENT, _SUBNETS, _GLOBAL = range(4)
 """Streams of random numbers; each step draws from generators seeded by (seed, stream, epoch, step)."""
+
+SAVE_EVERY = 300.0
+"""Seconds after which the state is stored in the middle of an epoch."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +44,7 @@ class TrainProgress:
         steps: Steps of an epoch.
         loss: Loss of the step's first sub-network (the largest one in the sandwich).
         lr: Learning rate of the step.
+        stage: Name of the stage; empty where there is one alone.
     """
 
     epoch: int
@@ -45,51 +53,69 @@ class TrainProgress:
     steps: int
     loss: float
     lr: float
+    stage: str = ""
 
 
 Progress = Callable[[TrainProgress], None]
 
-Teacher = nn.Module | Callable[[Tensor], Tensor]
-"""Maps images (N, channels, r, r) to logits (N, classes): a module, or a session on the CPU (of an ONNX file)."""
+Step = Callable[[Batch, np.random.Generator, float], tuple[Answers, Tensor]]
+"""Computes a step's sub-networks and back-propagates their losses times a factor; returns answers and loss of the
+first one."""
+
+Curve = Callable[[], dict[str, float]]
+"""Measures the module in training: figures by name."""
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A stretch of training with a schedule and an optimizer of its own.
+
+    Attributes:
+        epochs: Passes over the training examples.
+        lr: Highest learning rate.
+        warmup_epochs: Epochs of linear warm-up.
+        step: What a step does.
+        begin: Called before its first step, and not where a run goes on in the middle of it.
+        name: Of the stage.
+    """
+
+    epochs: int
+    lr: float
+    warmup_epochs: float
+    step: Step
+    begin: Callable[[], None] = lambda: None
+    name: str = ""
+
+
+@dataclass
+class Extra:
+    """What a run keeps besides weights and optimizer, as tensors: how to get it, and how to take it up again."""
+
+    state: Callable[[], Mapping[str, Tensor]] = dict
+    restore: Callable[[Mapping[str, Tensor]], None] = lambda state: None
 
 
 def resolve_precision(precision: Precision, device: torch.device) -> Precision:
     """Return what `"auto"` stands for on a device: bf16 on GPUs that compute in it, else fp32.
 
-    CPUs train these nets faster in fp32, those with AMX too: torch's bf16 depthwise convolutions are slow.
+    CPUs train depthwise nets faster in fp32, those with AMX too: torch's bf16 depthwise convolutions are slow. Nets of
+    dense convolutions and transformers gain from bf16 on CPUs that multiply it.
     """
     if precision != "auto":
         return precision
     return "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
 
 
-class Batch:
-    """One step's images, augmented once and resized for each sub-network that asks."""
+@dataclass
+class _Tally:
+    """Sums over the steps of an epoch so far: loss, right rows, rows."""
 
-    def __init__(self, images: Tensor, labels: Tensor, precision: Precision) -> None:
-        self.labels = labels
-        self._images = images
-        self._sizes: dict[int, Tensor] = {}
-        self._bf16 = precision == "bf16"
+    loss: float = 0.0
+    right: float = 0.0
+    rows: float = 0.0
 
-    def at(self, resolution: int) -> Tensor:
-        """Return the images at a resolution, channels last (nearly twice as fast for depthwise nets on CPUs)."""
-        if resolution not in self._sizes:
-            sized = resize(self._images, resolution)
-            self._sizes[resolution] = sized.contiguous(memory_format=torch.channels_last)
-        return self._sizes[resolution]
-
-    def logits(self, network: Teacher, resolution: int) -> Tensor:
-        """Return a network's fp32 logits at a resolution."""
-        if not isinstance(network, nn.Module):
-            return network(self.at(resolution).cpu()).to(self.labels.device)
-        with torch.autocast(self.labels.device.type, torch.bfloat16, enabled=self._bf16):
-            output: Tensor = network(self.at(resolution))
-        return output.float()
-
-
-Step = Callable[[Batch, np.random.Generator], tuple[Tensor, Tensor]]
-"""Computes and back-propagates one step; returns logits and loss of its first sub-network."""
+    def entry(self, epoch: int, steps: int, stage: str, curve: Mapping[str, float]) -> EpochLog:
+        return EpochLog(epoch, self.loss / steps, 100 * self.right / self.rows, stage, dict(curve))
 
 
 class Loop:
@@ -97,85 +123,177 @@ class Loop:
 
     Args:
         module: What is trained.
-        data: Where the images come from.
+        examples: What it is trained on.
         config: Training options.
-        largest_resolution: The largest one that a step asks for.
+        processes: The processes that share the work.
+        curve: Measures the module after each epoch.
+        extra: What a run keeps besides weights and optimizer.
     """
 
-    def __init__(self, module: nn.Module, data: ImageData, config: TrainConfig, largest_resolution: int) -> None:
-        self._module = module
-        self._data = data
-        self._config = config
-        self._device = device_of(module)
+    def __init__(
+        self,
+        module: nn.Module,
+        examples: Examples,
+        config: TrainConfig,
+        processes: Processes,
+        curve: Curve = dict,
+        extra: Extra | None = None,
+    ) -> None:
         keep_large_blocks()
-        self._precision = resolve_precision(config.precision, self._device)
-        # Stored images are augmented at their own size, others at the largest size that is needed.
-        self._base = data.native_resolution or largest_resolution
-        self._augment = None if config.augment is None else Augmentation(**config.augment.model_dump())
-        self._batch_size = min(config.batch_size, len(data.train))
-        self._steps = len(data.train) // self._batch_size
+        self._module = module
+        self._examples = examples
+        self._config = config
+        self._processes = processes
+        self._curve = curve
+        self._extra = extra or Extra()
+        self._device = device_of(module)
+        self._batch_size = min(config.batch_size, len(examples))
+        if self._batch_size < processes.size:
+            raise ConfigError(f"steps of {self._batch_size} examples cannot be shared by {processes.size} processes")
         self._optimizer = make_optimizer(module, config)
+        self._average: WeightAverage | None = None
+        self._saved = time.monotonic()
 
-    def run(self, step: Step, folder: RunFolder | None, progress: Progress | None) -> list[EpochLog]:
-        """Train from where the folder stands to the last epoch."""
-        done, entries = self._resume(folder)
+    def run(self, phases: Sequence[Phase], folder: RunFolder | None, progress: Progress | None) -> list[EpochLog]:
+        """Train from where the folder stands to the end of the last phase."""
+        self._processes.copy_from_first(self._module)
         devices = [self._device] if self._device.type == "cuda" else []
-        with torch.random.fork_rng(devices=devices):
-            for epoch in range(done, self._config.epochs):
+        with torch.random.fork_rng(devices=devices), Interruption() as interruption:
+            start, entries = self._resume(phases, folder)
+            while start.epoch < sum(phase.epochs for phase in phases) and not self._good_enough(entries):
+                run = _Epoch(phases, start.epoch, interruption, folder, progress)
+                if start.step == run.within == 0:
+                    self._begin(run.phase)
                 self._module.train()
-                entries.append(self._epoch(epoch, step, progress))
-                log.info("epoch %d of %d: loss %.4f", epoch + 1, self._config.epochs, entries[-1].loss)
-                if folder is not None:
-                    folder.save(epoch + 1, entries, self._module, optimizer_state(self._optimizer, self._module))
+                tally = self._steps(run, start, entries)
+                entries.append(self._end(run, tally))
+                start = Position(start.epoch + 1)
+                self._save(folder, start, entries)
         self._module.eval()
         return entries
 
-    def _epoch(self, epoch: int, step: Step, progress: Progress | None) -> EpochLog:
-        losses, correct = [], 0
-        for index, batch in enumerate(self._batches(epoch)):
-            lr = self._set_learning_rate(epoch * self._steps + index)
-            torch.manual_seed(_seed(self._config.seed, _GLOBAL, epoch, index))
-            self._optimizer.zero_grad(set_to_none=True)
-            logits, loss = step(batch, np.random.default_rng((self._config.seed, _SUBNETS, epoch, index)))
-            losses.append(float(loss))
-            correct += int((logits.argmax(1) == batch.labels).sum())
-            if not math.isfinite(losses[-1]):
-                raise TrainingError(
-                    f"training diverged: the loss is {losses[-1]} in epoch {epoch + 1}, step {index + 1}, at learning "
-                    f"rate {lr:.3g}; lower lr (now {self._config.peak_lr:g}) or lengthen warmup_epochs"
-                )
-            self._optimizer.step()
-            if progress is not None:
-                progress(TrainProgress(epoch + 1, self._config.epochs, index + 1, self._steps, losses[-1], lr))
-        accuracy = 100 * correct / (self._steps * self._batch_size)
-        return EpochLog(epoch + 1, sum(losses) / len(losses), accuracy)
+    def _begin(self, phase: Phase) -> None:
+        """Start a phase: its own optimizer and average, from the weights as they are."""
+        phase.begin()
+        self._optimizer = make_optimizer(self._module, self._config)
+        self._average = None if self._config.ema is None else WeightAverage(self._module, self._config.ema)
 
-    def _batches(self, epoch: int) -> Iterator[Batch]:
-        """Yield the steps' images; an incomplete last batch is left out, another one in each epoch."""
-        seed = self._config.seed
-        order = torch.randperm(len(self._data.train), generator=_generator(seed, _ORDER, epoch, 0))
-        for index in range(self._steps):
-            chosen = order[index * self._batch_size : (index + 1) * self._batch_size]
-            images = self._data.train.images(chosen, self._base).to(self._device)
-            if self._augment is not None:
-                images = self._augment(images, self._data.black, _generator(seed, _AUGMENT, epoch, index))
-            yield Batch(images, self._data.train.labels[chosen].to(self._device), self._precision)
+    def _steps(self, run: _Epoch, start: Position, entries: list[EpochLog]) -> _Tally:
+        """Make the steps of an epoch from `start` on."""
+        order = self._examples.order(self._batch_size, _generator(self._config.seed, _ORDER, run.epoch, 0))
+        tally = _Tally(*start.sums)
+        for index in range(start.step, len(order)):
+            lr = self._set_learning_rate(run, index, len(order))
+            loss = self._step(run, index, order[index], tally, lr)
+            if run.progress is not None:
+                at = (run.epoch + 1, run.epochs, index + 1, len(order))
+                run.progress(TrainProgress(*at, loss, lr, run.phase.name))
+            stop = run.interruption.requested and run.folder is not None
+            if stop or time.monotonic() - self._saved > SAVE_EVERY:
+                self._save(run.folder, Position(run.epoch, index + 1, (tally.loss, tally.right, tally.rows)), entries)
+            if run.interruption.requested:
+                raise KeyboardInterrupt
+        return tally
 
-    def _set_learning_rate(self, step: int) -> float:
-        warmup = round(self._config.warmup_epochs * self._steps)
-        lr = learning_rate(step, self._config.epochs * self._steps, warmup, self._config.peak_lr)
+    def _step(self, run: _Epoch, index: int, indices: Tensor, tally: _Tally, lr: float) -> float:
+        """Make one step; return the loss of its first sub-network."""
+        seed, rank = self._config.seed, self._processes.rank
+        at = (run.epoch, index) if rank == 0 else (run.epoch, index, rank)
+        torch.manual_seed(_seed(seed, _GLOBAL, *at))
+        changes = _generator(seed, _AUGMENT, *at)
+        self._optimizer.zero_grad(set_to_none=True)
+        own = self._processes.share(indices)
+        loss = right = rows = 0.0
+        for part in own.chunk(self._config.accumulate):
+            batch, share = self._examples.batch(part, changes, self._device), len(part) / len(own)
+            subnets = np.random.default_rng((seed, _SUBNETS, run.epoch, index))
+            answers, first = run.phase.step(batch, subnets, share)
+            loss, right, rows = loss + share * float(first), right + batch.right(answers), rows + len(batch.labels)
+        loss, right, rows = self._processes.total(loss / self._processes.size, right, rows)
+        if not math.isfinite(loss):
+            raise TrainingError(
+                f"training diverged: the loss is {loss} in epoch {run.epoch + 1}, step {index + 1}, at learning "
+                f"rate {lr:.3g}; lower lr (now {self._config.peak_lr:g}) or lengthen warmup_epochs"
+            )
+        tally.loss, tally.right, tally.rows = tally.loss + loss, tally.right + right, tally.rows + rows
+        self._processes.average_gradients(self._module)
+        if self._config.max_norm is not None:
+            nn.utils.clip_grad_norm_(self._module.parameters(), self._config.max_norm)
+        self._optimizer.step()
+        if self._average is not None:
+            self._average.update(self._module)
+        return loss
+
+    def _end(self, run: _Epoch, tally: _Tally) -> EpochLog:
+        """End an epoch; the average of the weights, where there is one, is measured, and is what a phase ends with."""
+        self._processes.average_buffers(self._module)
+        with nullcontext() if self._average is None else self._average.inside(self._module):
+            figures = self._processes.agreed(self._curve())
+        entry = tally.entry(run.epoch + 1, len(self._examples) // self._batch_size, run.phase.name, figures)
+        if self._average is not None and (run.within == run.phase.epochs - 1 or self._good_enough([entry])):
+            self._average.give_to(self._module)
+        log.info("epoch %d of %d: loss %.4f %s", entry.epoch, run.epochs, entry.loss, entry.curve or "")
+        return entry
+
+    def _good_enough(self, entries: list[EpochLog]) -> bool:
+        target = self._config.target
+        return target is not None and bool(entries) and max(entries[-1].curve.values(), default=0.0) >= target
+
+    def _set_learning_rate(self, run: _Epoch, index: int, steps: int) -> float:
+        phase = run.phase
+        step, total, warmup = run.within * steps + index, phase.epochs * steps, round(phase.warmup_epochs * steps)
+        lr = learning_rate(step, total, warmup, phase.lr, self._config.schedule)
         for group in self._optimizer.param_groups:
             group["lr"] = lr
         return lr
 
-    def _resume(self, folder: RunFolder | None) -> tuple[int, list[EpochLog]]:
-        if folder is None:
-            return 0, []
-        done, entries, state = folder.load(self._module)
-        restore_state(self._optimizer, self._module, state)
-        if done:
-            log.info("going on after epoch %d of %d from %s", done, self._config.epochs, folder.path)
-        return done, entries
+    def _save(self, folder: RunFolder | None, position: Position, entries: list[EpochLog]) -> None:
+        self._saved = time.monotonic()
+        if folder is not None and self._processes.rank == 0:
+            average = {} if self._average is None else self._average.state()
+            optimizer = optimizer_state(self._optimizer, self._module)
+            parts = TrainingState(self._module.state_dict(), optimizer, average, dict(self._extra.state()))
+            folder.save(position, entries, parts)
+
+    def _resume(self, phases: Sequence[Phase], folder: RunFolder | None) -> tuple[Position, list[EpochLog]]:
+        if folder is None or (found := folder.load(self._module)) is None:
+            return Position(0), []
+        position, entries, parts = found
+        restore_state(self._optimizer, self._module, parts.optimizer)
+        try:
+            self._extra.restore(parts.extra)
+            if self._config.ema is not None:
+                self._average = WeightAverage(self._module, self._config.ema)
+                self._average.restore(parts.average)
+        except (KeyError, RuntimeError) as error:
+            raise CheckpointError(f"the state in {folder.path} is damaged ({first_line(error)}); delete it") from error
+        total = sum(phase.epochs for phase in phases)
+        log.info("going on after epoch %d of %d, step %d, from %s", position.epoch, total, position.step, folder.path)
+        return position, entries
+
+
+class _Epoch:
+    """One epoch of a run: which phase it is of, and what it reports to."""
+
+    def __init__(
+        self,
+        phases: Sequence[Phase],
+        epoch: int,
+        interruption: Interruption,
+        folder: RunFolder | None,
+        progress: Progress | None,
+    ) -> None:
+        self.epoch = epoch
+        self.epochs = sum(phase.epochs for phase in phases)
+        self.within = epoch
+        self.phase = phases[0]
+        for self.phase in phases:
+            if self.within < self.phase.epochs:
+                break
+            self.within -= self.phase.epochs
+        self.interruption = interruption
+        self.folder = folder
+        self.progress = progress
 
 
 def device_of(module: nn.Module) -> torch.device:

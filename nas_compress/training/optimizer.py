@@ -2,29 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from nas_compress.elastic import PatchEmbedding, RelativePositions
-from nas_compress.training.config import TrainConfig
+from nas_compress.training.config import Optimizer, TrainConfig
 
 State = dict[str, dict[str, Tensor]]
 """Tensors by the optimizer's name for them (`"momentum_buffer"`, `"exp_avg"`, ...), by parameter name."""
 
-KINDS = ("momentum_buffer", "exp_avg", "exp_avg_sq", "step")
-"""What the optimizers keep: tensors of the parameter's shape, and a count of steps."""
+_CLASSES: Mapping[Optimizer, Callable[..., torch.optim.Optimizer]] = {
+    "sgd": torch.optim.SGD,
+    "adam": torch.optim.Adam,
+    "adamw": torch.optim.AdamW,
+    "nadam": torch.optim.NAdam,
+    "radam": torch.optim.RAdam,
+    "adamax": torch.optim.Adamax,
+    "adagrad": torch.optim.Adagrad,
+    "rmsprop": torch.optim.RMSprop,
+}
 
 
 def make_optimizer(module: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
-    """Return SGD with Nesterov momentum, or AdamW (Loshchilov & Hutter, 2019, algorithm 2), of all parameters."""
-    groups = parameter_groups(module, config.weight_decay)
-    if config.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=config.peak_lr, betas=(0.9, 0.999))
-    momentum = config.nesterov
-    return torch.optim.SGD(groups, lr=config.peak_lr, momentum=momentum, nesterov=momentum > 0)
+    """Return the configured optimizer of all parameters; SGD has Nesterov momentum."""
+    options: dict[str, Any] = {}
+    if config.optimizer == "sgd":
+        options = {"momentum": config.nesterov, "nesterov": config.nesterov > 0}
+    elif config.optimizer == "rmsprop":
+        options = {"momentum": config.momentum or 0.0}
+    elif config.betas is not None:
+        options = {"betas": config.betas}
+    return _CLASSES[config.optimizer](parameter_groups(module, config.weight_decay), lr=config.peak_lr, **options)
 
 
 def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:

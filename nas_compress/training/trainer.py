@@ -11,32 +11,40 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from nas_compress.data.base import ImageData, batches, check_fit
-from nas_compress.errors import ConfigError, DataError, EvaluationError, first_line
-from nas_compress.supernets.base import ImageSupernet
+from nas_compress.data.base import ImageData
+from nas_compress.data.fit import Data, check_network
+from nas_compress.data.text import TextData
+from nas_compress.errors import ConfigError
+from nas_compress.supernets.base import Supernet
 from nas_compress.training.checkpoint import EpochLog, RunFolder
-from nas_compress.training.config import DistillConfig, FinetuneConfig, SupernetTrainConfig, TrainConfig
-from nas_compress.training.distillation import distillation_loss
+from nas_compress.training.config import Algorithm, DistillConfig, FinetuneConfig, SupernetTrainConfig, TrainConfig
+from nas_compress.training.curve import score, supernet_curve
+from nas_compress.training.distributed import processes
+from nas_compress.training.domains import examples_of
+from nas_compress.training.examples import Answers, Batch, Examples, Teacher
 from nas_compress.training.features import compared_features
-from nas_compress.training.loop import Batch, Loop, Progress, Step, Teacher, TrainProgress, device_of, resolve_precision
-from nas_compress.training.samplers import Sampler, SandwichSampler, UniformSampler
+from nas_compress.training.fit import teacher_fingerprint, try_out, two_images
+from nas_compress.training.hidden_states import compared_hidden_states
+from nas_compress.training.loop import Curve, Loop, Phase, Progress, Step, TrainProgress, device_of, resolve_precision
+from nas_compress.training.progressive_shrinking import progressive_shrinking
+from nas_compress.training.sandwich import sandwich
+from nas_compress.training.single_path import single_path
+from nas_compress.training.subnets import Plan, resolution_of
 from nas_compress.weights import hash_tensors
 
-__all__ = [
-    "Progress",
-    "Teacher",
-    "TrainProgress",
-    "finetune",
-    "resolve_precision",
-    "teacher_fingerprint",
-    "train_supernet",
-    "try_out",
-]
+__all__ = ["Progress", "Teacher", "TrainProgress", "finetune", "resolve_precision", "train_supernet"]
+
+
+_ALGORITHMS: Mapping[Algorithm, Callable[[Supernet, SupernetTrainConfig], Plan]] = {
+    "sandwich": sandwich,
+    "single_path": single_path,
+    "progressive_shrinking": progressive_shrinking,
+}
 
 
 def train_supernet(
-    supernet: ImageSupernet,
-    data: ImageData,
+    supernet: Supernet,
+    data: Data,
     config: SupernetTrainConfig | None = None,
     *,
     checkpoint_dir: str | Path | None = None,
@@ -44,19 +52,19 @@ def train_supernet(
 ) -> list[EpochLog]:
     """Train a super-network in place, on the device it is on; it is left in evaluation mode.
 
-    Every step trains the sub-networks that the sampler draws, each at its own resolution, on the same images.
-    Gradients add up. The largest sub-network, where it is drawn, learns from the labels and the ones after it
-    from its detached soft outputs (in-place distillation; Yu & Huang, 2019, "Universally Slimmable Networks",
-    section 3.3); without it all learn from the labels.
+    Every step trains the sub-networks that the algorithm draws (`sandwich`, `single_path`, `progressive_shrinking`),
+    each at its own resolution, on the same examples. Gradients add up. Started by `torchrun`, the processes share each
+    step's examples.
 
     Normalisation statistics are shared by all sub-networks and fit none: recalibrate extracted ones.
 
     Args:
         supernet: The super-network.
-        data: Its `train` part is used, the others are not looked at.
+        data: Its `train` part is used, and some of `val` for the curve.
         config: Training options.
-        checkpoint_dir: Folder that keeps the state after each epoch. A run found there goes on where it stood
-            and ends with the same weights, bit for bit on a CPU, as one that was never interrupted.
+        checkpoint_dir: Folder that keeps the state after each epoch, every five minutes, and where the run is
+            interrupted. A run found there goes on where it stood and ends with the same weights, bit for bit on a CPU,
+            as one that was never interrupted.
         progress: Called after every step.
 
     Returns:
@@ -68,16 +76,21 @@ def train_supernet(
         TrainingError: The loss is not finite.
     """
     config = config or SupernetTrainConfig()
-    check_fit(data, supernet.in_channels, supernet.num_classes)
-    run = _describe_run("train_supernet", config, data, device_of(supernet)) | {"model": supernet.describe()}
-    loop = Loop(supernet, data, config, supernet.resolution(supernet.space.largest()))
-    return loop.run(_supernet_step(supernet, config), _folder(checkpoint_dir, run), progress)
+    check_network(data, supernet)
+    device = device_of(supernet)
+    run = _describe_run("train_supernet", config, data, device) | {"model": supernet.describe()}
+    examples = examples_of(data, config, device, resolution_of(supernet, supernet.space.largest()))
+    plan = _ALGORITHMS[config.algorithm](supernet, config)
+    with processes(device) as group:
+        curve = supernet_curve(supernet, data, examples, config.curve, config.seed)
+        loop = Loop(supernet, examples, config, group, curve, plan.extra)
+        return loop.run(plan.phases, _folder(checkpoint_dir, run), progress)
 
 
 def finetune(
     subnet: nn.Module,
-    data: ImageData,
-    resolution: int,
+    data: Data,
+    resolution: int | None = None,
     config: FinetuneConfig | DistillConfig | None = None,
     *,
     teacher: Teacher | None = None,
@@ -87,13 +100,15 @@ def finetune(
 ) -> list[EpochLog]:
     """Train one extracted sub-network further, in place; it is left in evaluation mode.
 
-    It learns from the labels; with a teacher, from its soft outputs on the same images as well, and, where `features`
-    is above 0, from its features (`features.compared_features`).
+    It learns from the labels; with a teacher, from its soft outputs on the same examples as well, and, where `features`
+    is above 0, from its features (`features.compared_features`; of texts, `hidden_states.compared_hidden_states`). With
+    `feature_epochs`, it learns from these alone first: two phases, each with a warm-up, as in TinyBERT.
 
     Args:
-        subnet: A module from images (N, channels, resolution, resolution) to logits (N, classes).
-        data: Its `train` part is used, the others are not looked at.
-        resolution: Height and width of the sub-network's images.
+        subnet: A sub-network of any task; of images, any module from (N, channels, resolution, resolution) to logits
+            (N, classes).
+        data: Its `train` part is used, and some of `val` for the curve and `target`.
+        resolution: Height and width of the sub-network's images; None in other domains.
         config: Training options: a `DistillConfig` with a teacher, a `FinetuneConfig` without; their defaults if None.
         teacher: What is learnt from besides the labels: the extracted and recalibrated largest sub-network, say. A
             module is put into evaluation mode, never changed.
@@ -114,145 +129,129 @@ def finetune(
     size = teacher_resolution or resolution
     _check_teacher(config, teacher)
     try_out("sub-network", subnet, data, resolution)
-    run = _describe_run("finetune", config, data, device_of(subnet)) | {
+    device = device_of(subnet)
+    run = _describe_run("finetune", config, data, device) | {
         "weights": hash_tensors(subnet.state_dict()),
         "teacher": None if teacher is None else teacher_fingerprint(teacher, data, size),
         "resolutions": [resolution, size],
     }
-    loop = Loop(subnet, data, config, max(resolution, size))
-    folder = _folder(checkpoint_dir, run)
+    examples = examples_of(data, config, device, max(resolution or 0, size or 0) or None)
+    with processes(device) as group, _features(subnet, teacher, data, (resolution, size), config) as features:
+        phases = _finetune_phases(subnet, resolution, teacher, size, config, features)
+        loop = Loop(subnet, examples, config, group, _curve(subnet, examples, config, resolution))
+        return loop.run(phases, _folder(checkpoint_dir, run), progress)
+
+
+def _curve(subnet: nn.Module, examples: Examples, config: TrainConfig, resolution: int | None) -> Curve:
+    def measure() -> dict[str, float]:
+        return {"network": score(subnet, examples, config.curve, resolution)}
+
+    return measure if config.curve else dict
+
+
+def _finetune_phases(
+    subnet: nn.Module,
+    resolution: int | None,
+    teacher: Teacher | None,
+    size: int | None,
+    config: FinetuneConfig | DistillConfig,
+    features: Callable[[], Tensor] | None,
+) -> list[Phase]:
+    rate, warmup = config.peak_lr, config.warmup_epochs
     if teacher is None or not isinstance(config, DistillConfig):
-        return loop.run(_labels_step(subnet, resolution, config), folder, progress)
-    with _features(subnet, teacher, data, (resolution, size), config) as features:
-        step = _distillation_step(subnet, resolution, teacher, size, config, features)
-        return loop.run(step, folder, progress)
+        return [Phase(config.epochs, rate, warmup, _labels_step(subnet, resolution, config))]
+    phases = [
+        Phase(config.epochs, rate, warmup, _distillation_step(subnet, resolution, teacher, size, config, features))
+    ]
+    if features is not None and config.feature_epochs:
+        alone = _features_step(subnet, resolution, teacher, size, features)
+        phases.insert(0, Phase(config.feature_epochs, rate, warmup, alone, name="features"))
+    return phases
 
 
-def _supernet_step(supernet: ImageSupernet, config: SupernetTrainConfig) -> Step:
-    count = config.subnets_per_step
-    sampler: Sampler = SandwichSampler(count) if config.sampler == "sandwich" else UniformSampler(count)
-    largest = supernet.space.largest()
-
-    def step(batch: Batch, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-        outcomes: list[tuple[Tensor, Tensor]] = []
-        teacher: Tensor | None = None
-        for architecture in sampler(supernet.space, rng):
-            with supernet.activate(architecture):
-                logits = batch.logits(supernet, supernet.resolution(architecture))
-            loss = distillation_loss(logits, batch.labels, teacher, weight=1.0, label_smoothing=config.label_smoothing)
-            loss.backward()  # type: ignore[no-untyped-call]
-            outcomes.append((logits.detach(), loss.detach()))
-            if architecture == largest:
-                teacher = logits.detach()
-        return outcomes[0]
-
-    return step
-
-
-def _labels_step(subnet: nn.Module, resolution: int, config: FinetuneConfig | DistillConfig) -> Step:
-    def step(batch: Batch, _: np.random.Generator) -> tuple[Tensor, Tensor]:
-        logits = batch.logits(subnet, resolution)
-        loss = distillation_loss(logits, batch.labels, None, weight=0, label_smoothing=config.label_smoothing)
-        loss.backward()  # type: ignore[no-untyped-call]
-        return logits.detach(), loss.detach()
+def _labels_step(subnet: nn.Module, resolution: int | None, config: FinetuneConfig | DistillConfig) -> Step:
+    def step(batch: Batch, _: np.random.Generator, scale: float) -> tuple[Answers, Tensor]:
+        answers = batch.answers(subnet, resolution)
+        loss = batch.loss(answers, None, config)
+        (loss * scale).backward()  # type: ignore[no-untyped-call]
+        return answers.detach(), loss.detach()
 
     return step
 
 
 def _distillation_step(
     subnet: nn.Module,
-    resolution: int,
+    resolution: int | None,
     teacher: Teacher,
-    size: int,
+    size: int | None,
     config: DistillConfig,
     features: Callable[[], Tensor] | None,
 ) -> Step:
-    def step(batch: Batch, _: np.random.Generator) -> tuple[Tensor, Tensor]:
+    def step(batch: Batch, _: np.random.Generator, scale: float) -> tuple[Answers, Tensor]:
         with torch.no_grad():
-            soft = batch.logits(teacher, size)
-        logits = batch.logits(subnet, resolution)
-        loss = distillation_loss(
-            logits,
-            batch.labels,
-            soft,
-            weight=config.distillation,
-            label_smoothing=config.label_smoothing,
-            temperature=config.temperature,
-        )
-        if features is not None:
+            soft = batch.answers(teacher, size).logits
+        answers = batch.answers(subnet, resolution)
+        loss = batch.loss(answers, soft, config, weight=config.distillation)
+        if features is not None and config.features:
             loss = loss + config.features * features()
-        loss.backward()  # type: ignore[no-untyped-call]
-        return logits.detach(), loss.detach()
+        (loss * scale).backward()  # type: ignore[no-untyped-call]
+        return answers.detach(), loss.detach()
+
+    return step
+
+
+def _features_step(
+    subnet: nn.Module, resolution: int | None, teacher: Teacher, size: int | None, features: Callable[[], Tensor]
+) -> Step:
+    def step(batch: Batch, _: np.random.Generator, scale: float) -> tuple[Answers, Tensor]:
+        with torch.no_grad():
+            batch.answers(teacher, size)
+        answers = batch.answers(subnet, resolution)
+        loss = features()
+        (loss * scale).backward()  # type: ignore[no-untyped-call]
+        return answers.detach(), loss.detach()
 
     return step
 
 
 def _features(
-    subnet: nn.Module, teacher: Teacher, data: ImageData, sizes: tuple[int, int], config: DistillConfig
+    subnet: nn.Module,
+    teacher: Teacher | None,
+    data: Data,
+    sizes: tuple[int | None, int | None],
+    config: FinetuneConfig | DistillConfig,
 ) -> AbstractContextManager[Callable[[], Tensor] | None]:
     """Return a context with what measures the difference of the features; None where that does not count."""
-    if not config.features or not isinstance(teacher, nn.Module):
+    if _feature_option(config) is None or not isinstance(teacher, nn.Module):
         return nullcontext()
-    images, theirs = (_two_images(data, size).to(device_of(subnet)) for size in sizes)
+    if isinstance(data, TextData):
+        inputs = (rows.to(device_of(subnet)) for rows in data.train.rows(torch.arange(2)))
+        return compared_hidden_states(subnet, teacher, tuple(inputs))
+    if not isinstance(data, ImageData):
+        option = _feature_option(config)
+        raise ConfigError(f"{option} is for images, sentences and questions; with data {data.name!r} set it to 0")
+    images, theirs = (two_images(data, size).to(device_of(subnet)) for size in sizes)
     return compared_features(subnet, teacher, images, theirs)
+
+
+def _feature_option(config: FinetuneConfig | DistillConfig) -> str | None:
+    """Return the option by which features are learnt, with its value; None where they are not."""
+    if not isinstance(config, DistillConfig):
+        return None
+    values = {"features": config.features, "feature_epochs": config.feature_epochs}
+    return next((f"{name} = {value:g}" for name, value in values.items() if value), None)
 
 
 def _check_teacher(config: FinetuneConfig | DistillConfig, teacher: Teacher | None) -> None:
     if isinstance(config, DistillConfig) == (teacher is None):
         got = "no teacher" if teacher is None else "a teacher"
         raise ConfigError(f"{type(config).__name__} and {got} do not go together; a DistillConfig wants one")
-    if isinstance(config, DistillConfig) and config.features and not isinstance(teacher, nn.Module):
-        raise ConfigError(
-            f"features = {config.features:g} wants a module as its teacher, got {type(teacher).__name__}; set it to 0"
-        )
+    option = _feature_option(config)
+    if option is not None and not isinstance(teacher, nn.Module):
+        raise ConfigError(f"{option} wants a module as its teacher, got {type(teacher).__name__}; set it to 0")
 
 
-def teacher_fingerprint(teacher: Teacher, data: ImageData, resolution: int) -> str:
-    """Return a hash of a teacher's weights; of some logits where it shows no weights.
-
-    Raises:
-        DataError: Channels or classes of the data and those of the teacher differ.
-    """
-    logits = try_out("teacher", teacher, data, resolution)
-    return hash_tensors(teacher.state_dict() if isinstance(teacher, nn.Module) else {"logits": logits})
-
-
-def _two_images(data: ImageData, resolution: int) -> Tensor:
-    images, _ = next(batches(data.train, 2, resolution))
-    return images
-
-
-def try_out(role: str, network: Teacher, data: ImageData, resolution: int) -> Tensor:
-    """Check with two images that a network fits the data, and return their logits; it is left in evaluation mode.
-
-    Args:
-        role: What it is, for messages.
-        network: The network.
-        data: Its `train` part is used.
-        resolution: Height and width of the images.
-
-    Raises:
-        DataError: Channels or classes of the data and those of the network differ.
-    """
-    images = _two_images(data, resolution)
-    try:
-        with torch.no_grad():
-            if isinstance(network, nn.Module):
-                logits: Tensor = network.eval()(images.to(device_of(network)))
-            else:
-                logits = network(images)
-    except (RuntimeError, EvaluationError) as error:
-        shape = tuple(images.shape)
-        raise DataError(
-            f"the {role} does not take the images of {data.name!r}, of shape {shape}: {first_line(error)}"
-        ) from error
-    if logits.ndim != 2 or len(logits) != len(images):
-        raise DataError(f"the {role} gives outputs of shape {tuple(logits.shape)}; want logits (images, classes)")
-    check_fit(data, data.channels, logits.shape[1])
-    return logits
-
-
-def _describe_run(kind: str, config: TrainConfig, data: ImageData, device: torch.device) -> dict[str, Any]:
+def _describe_run(kind: str, config: TrainConfig, data: Data, device: torch.device) -> dict[str, Any]:
     options: dict[str, Any] = config.model_dump()
     options |= {"precision": resolve_precision(config.precision, device), "lr": config.peak_lr}
     options |= {"momentum": config.nesterov} if config.optimizer == "sgd" else {}

@@ -152,8 +152,8 @@ def test_without_the_library(files, monkeypatch):
 def test_multi30k(shared_data):
     data = load_multi30k(shared_data / "mt")
     assert [len(data.split(part)) for part in ("train", "val", "test")] == [29000, 1014, 1000]
-    assert len(data.source_vocabulary) == 8000
+    assert len(data.source_vocabulary) == 4000
     assert data.target_vocabulary.decode(data.test.targets) == list(data.test.references)
     assert UNK not in {token for row in data.val.sources for token in row}
     padding = sum(data.train.batch(b).target.eq(PAD).sum().item() for b in length_batches(data.train, 2000))
-    assert padding < 0.1 * sum(map(len, data.train.targets))
+    assert padding < 0.12 * sum(map(len, data.train.targets))

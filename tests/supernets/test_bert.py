@@ -11,17 +11,19 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnxruntime import InferenceSession
-from torch.nn import functional as F
 
 from nas_compress.backends.onnx import to_onnx
+from nas_compress.data.text import TextData, TextSplit
 from nas_compress.errors import ArchitectureError, ConfigError
 from nas_compress.objectives.cost import count_macs
+from nas_compress.objectives.text import text_accuracy
 from nas_compress.space import Architecture, CoupledSpace, Coupling
 from nas_compress.space.catalog import bert_base_sst2
 from nas_compress.supernets import supernets
 from nas_compress.supernets.bert import BertSupernet, build
 from nas_compress.supernets.bert_config import BERT_BASE_DENAS, BERT_BASE_SST2, TINY_BERT, BertConfig
-from nas_compress.training.samplers import SandwichSampler
+from nas_compress.training.config import SupernetTrainConfig
+from nas_compress.training.trainer import train_supernet
 
 SMALL = {
     "per layer": TINY_BERT,
@@ -301,27 +303,20 @@ def test_registered_nets():
 
 def test_a_small_net_trains():
     """The sandwich rule makes largest and smallest sub-network tell two word pieces apart, wherever they stand."""
-    net = supernets.get("tiny_bert")(seed=0).train()
-    generator, rng = torch.Generator().manual_seed(0), np.random.default_rng(0)
-    sampler, optimizer = SandwichSampler(3), torch.optim.AdamW(net.parameters(), lr=3e-3)
+    net = supernets.get("tiny_bert")(seed=0)
+    generator = torch.Generator().manual_seed(0)
 
-    def draw(n):
+    def split(n):
         ids = torch.randint(10, 200, (n, 12), generator=generator)
         labels = torch.randint(2, (n,), generator=generator)
         ids[torch.arange(n), torch.randint(1, 12, (n,), generator=generator)] = 2 + labels
-        return (ids, torch.ones_like(ids), torch.zeros_like(ids)), labels
+        return TextSplit((ids, torch.ones_like(ids), torch.zeros_like(ids)), labels)
 
-    for _ in range(60):
-        x, labels = draw(32)
-        for architecture in sampler(net.space, rng):
-            with net.activate(architecture):
-                F.cross_entropy(net(*x), labels).backward()
-        optimizer.step()
-        optimizer.zero_grad()
-    x, labels = draw(200)
+    data = TextData("two words", split(960), split(20), split(200), ("a", "b"), 12, 200, "0")
+    options = {"optimizer": "adamw", "lr": 1e-3, "label_smoothing": 0.0, "warmup_epochs": 0.5, "curve": 0}
+    train_supernet(net, data, SupernetTrainConfig(epochs=3, batch_size=32, subnets_per_step=3, **options))
     for architecture in (net.space.largest(), net.space.smallest()):
-        with torch.no_grad():
-            assert (net.extract(architecture)(*x).argmax(1) == labels).float().mean() > 0.95
+        assert text_accuracy(net.extract(architecture), data.test).value > 95
 
 
 @pytest.mark.parametrize(

@@ -63,6 +63,10 @@ def test_the_optimizer_is_the_configured_one() -> None:
     assert type(adamw) is torch.optim.AdamW and type(sgd) is torch.optim.SGD
     assert [group["betas"] for group in adamw.param_groups] == [(0.9, 0.999)] * 2
     assert [(group["momentum"], group["nesterov"]) for group in sgd.param_groups] == [(0.9, True)] * 2
+    betas = make_optimizer(net, config("radam", betas=(0.8, 0.98))).param_groups
+    assert [group["betas"] for group in betas] == [(0.8, 0.98)] * 2
+    rates = [make_optimizer(net, config("rmsprop", momentum=m)).param_groups[0]["momentum"] for m in (None, 0.7)]
+    assert rates == [0, 0.7]
     none = make_optimizer(net, config("sgd", momentum=0)).param_groups[0]
     assert (none["momentum"], none["nesterov"]) == (0, False)
 
@@ -77,11 +81,17 @@ def test_the_learning_rate_follows_the_optimizer_unless_it_is_given() -> None:
     assert SupernetTrainConfig(**options.model_dump()) == options
 
 
-def test_adamw_has_no_momentum() -> None:
-    with pytest.raises(ConfigError, match="momentum = 0.8 is an option of sgd; with adamw leave it out"):
+def test_options_of_other_optimizers_are_refused() -> None:
+    with pytest.raises(ConfigError, match="momentum = 0.8 is an option of sgd, rmsprop; with adamw leave it out"):
         config("adamw", momentum=0.8)
-    with pytest.raises(ConfigError, match="optimizer: 'adam' is not allowed .did you mean 'adamw'"):
-        config("adam")
+    with pytest.raises(
+        ConfigError, match=r"betas = \(0\.9, 0\.98\) is an option of adam, adamw, .*; with sgd leave it out"
+    ):
+        config("sgd", betas=(0.9, 0.98))
+    with pytest.raises(ConfigError, match=r"betas = \(0\.9, 1\.0\); want two numbers of at least 0 and less than 1"):
+        config("adam", betas=(0.9, 1.0))
+    with pytest.raises(ConfigError, match="optimizer: 'adamm' is not allowed .did you mean 'adam"):
+        config("adamm")
 
 
 @pytest.mark.parametrize(("name", "optimizer"), CASES)
@@ -97,7 +107,7 @@ def test_supernets_learn_within_few_steps(name: str, optimizer: str) -> None:
 def test_an_interrupted_run_ends_bit_for_bit_as_an_uninterrupted_one(
     data: ImageData, tmp_path: Path, name: str, optimizer: str
 ) -> None:
-    straight, resumed, options = make(name), make(name, seed=1), config(optimizer, sampler="uniform")
+    straight, resumed, options = make(name), make(name, seed=1), config(optimizer, algorithm="single_path")
     log = train_supernet(straight, data, options, checkpoint_dir=tmp_path / "straight")
     with pytest.raises(CrashError):
         train_supernet(make(name), data, options, checkpoint_dir=tmp_path / "run", progress=crash)
@@ -130,16 +140,19 @@ def test_a_state_of_the_other_optimizer_is_refused(data: ImageData, tmp_path: Pa
 @pytest.mark.parametrize(
     ("key", "reason"),
     [
-        ("exp_avg.none", "holds exp_avg of 'none', which this network lacks"),
-        ("step.head.classifier.bias", r"step of 'head.classifier.bias' has shape \(1,\), this network wants \(\)"),
-        ("exp_avg_sq.head.classifier.bias", r"exp_avg_sq of .* has shape \(1,\), this network wants \(3,\)"),
+        ("optimizer.exp_avg.none", "holds exp_avg of 'none', which this network lacks"),
+        (
+            "optimizer.step.head.classifier.bias",
+            r"step of 'head.classifier.bias' has shape \(1,\), this network wants \(3,\)",
+        ),
+        ("optimizer.exp_avg_sq.head.classifier.bias", r"exp_avg_sq of .* has shape \(1,\), this network wants \(3,\)"),
         ("sum.head.classifier.bias", "holds 'sum.head.classifier.bias', which is no part of a training state"),
     ],
 )
 def test_a_damaged_state_is_named(data: ImageData, tmp_path: Path, key: str, reason: str) -> None:
     options = config("adamw", epochs=1)
     train_supernet(make("digits_vit"), data, options, checkpoint_dir=tmp_path)
-    path = tmp_path / "epoch-0001.safetensors"
+    path = tmp_path / "epoch-0001-000000.safetensors"
     write_state(path, read_state(path) | {key: torch.zeros(1)})
-    with pytest.raises(CheckpointError, match=rf"epoch-0001\.safetensors .*{reason}"):
+    with pytest.raises(CheckpointError, match=rf"epoch-0001-000000\.safetensors .*{reason}"):
         train_supernet(make("digits_vit"), data, options, checkpoint_dir=tmp_path)

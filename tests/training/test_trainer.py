@@ -74,12 +74,12 @@ def test_supernet_learns(data: ImageData, make_supernet: Make) -> None:
     assert accuracy(supernet.extract(supernet.space.smallest()), data, 8) > 0.8
 
 
-@pytest.mark.parametrize("sampler", ["sandwich", "uniform"])
+@pytest.mark.parametrize("algorithm", ["sandwich", "single_path"])
 @pytest.mark.parametrize("crashes", [[(2, 1)], [(1, 2)], [(3, 3), (3, 1), (4, 2)]])
 def test_interrupted_training_ends_bit_for_bit_as_an_uninterrupted_one(
-    data: ImageData, make_supernet: Make, tmp_path: Path, sampler: str, crashes: list[tuple[int, int]]
+    data: ImageData, make_supernet: Make, tmp_path: Path, algorithm: str, crashes: list[tuple[int, int]]
 ) -> None:
-    config = SHORT.model_copy(update={"sampler": sampler, "subnets_per_step": 3})
+    config = SHORT.model_copy(update={"algorithm": algorithm, "subnets_per_step": 3})
     straight = make_supernet()
     log = train_supernet(straight, data, config, checkpoint_dir=tmp_path / "straight")
     for crash in crashes:
@@ -92,7 +92,7 @@ def test_interrupted_training_ends_bit_for_bit_as_an_uninterrupted_one(
     assert train_supernet(resumed, data, config, checkpoint_dir=tmp_path / "run") == log
     assert equal(weights(resumed), weights(straight))
     files = [sorted(file.name for file in (tmp_path / run).iterdir()) for run in ("straight", "run")]
-    assert files[0] == files[1] == ["epoch-0004.safetensors", "training.json"]
+    assert files[0] == files[1] == ["epoch-0004-000000.safetensors", "training.json"]
     for name in files[0]:
         assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "straight" / name).read_bytes()
 
@@ -112,11 +112,13 @@ def test_a_crash_while_saving_leaves_the_epoch_before(data: ImageData, make_supe
     with pytest.raises(CrashError):
         train_supernet(make_supernet(), data, SHORT, checkpoint_dir=tmp_path, progress=interrupt_at(3, 1))
     # As if killed between the two files of epoch 3, and while writing the first of epoch 4.
-    (tmp_path / "epoch-0003.safetensors").write_bytes((tmp_path / "epoch-0002.safetensors").read_bytes()[:99])
-    (tmp_path / ".epoch-0004.123.part.safetensors").write_bytes(b"half")
+    (tmp_path / "epoch-0003-000000.safetensors").write_bytes(
+        (tmp_path / "epoch-0002-000000.safetensors").read_bytes()[:99]
+    )
+    (tmp_path / ".epoch-0004-000000.123.part.safetensors").write_bytes(b"half")
     train_supernet(resumed, data, SHORT, checkpoint_dir=tmp_path)
     assert equal(weights(resumed), weights(straight))
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["epoch-0004.safetensors", "training.json"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["epoch-0004-000000.safetensors", "training.json"]
 
 
 def test_another_run_in_the_folder_is_refused(data: ImageData, make_supernet: Make, tmp_path: Path) -> None:
@@ -147,10 +149,13 @@ def test_a_damaged_index_is_named(data: ImageData, make_supernet: Make, tmp_path
         {"epoch": True},
         {"epoch": 0},
         {"epoch": 2},
+        {"step": 1},
+        {"step": -1},
+        {"sums": [0.0, 1.0]},
         {"epoch": 1.5},
         {"state": 3},
-        {"state": "../epoch-0001.safetensors"},
-        {"state": "epoch-0002.safetensors"},
+        {"state": "../epoch-0001-000000.safetensors"},
+        {"state": "epoch-0002-000000.safetensors"},
         {"log": None},
         {"log": []},
         {"log": [1]},
@@ -174,7 +179,7 @@ def test_a_damaged_field_of_the_index_is_named(
 
 def test_an_index_of_another_version_is_refused(data: ImageData, make_supernet: Make, tmp_path: Path) -> None:
     (tmp_path / "training.json").write_text(json.dumps({"format": "nas_compress training", "version": 99}))
-    with pytest.raises(CheckpointError, match="has version 99; this release reads 2"):
+    with pytest.raises(CheckpointError, match="has version 99; this release reads 3"):
         train_supernet(make_supernet(), data, SHORT, checkpoint_dir=tmp_path)
 
 
@@ -183,9 +188,9 @@ def test_an_index_of_another_version_is_refused(data: ImageData, make_supernet: 
     [
         ("other.weight", (1,), "holds 'other.weight', which is no part of a training state"),
         ("weights", (1,), "holds 'weights', which is no part of a training state"),
-        ("momentum_buffer.none", (1,), "holds momentum_buffer of 'none', which this network lacks"),
+        ("optimizer.momentum_buffer.none", (1,), "holds momentum_buffer of 'none', which this network lacks"),
         (
-            "momentum_buffer.stem.0.weight",
+            "optimizer.momentum_buffer.stem.0.weight",
             (1,),
             r"_buffer of 'stem.0.weight' has shape \(1,\), .* wants \(8, 1, 3, 3\)",
         ),
@@ -196,10 +201,10 @@ def test_a_damaged_state_is_named_and_changes_nothing(
 ) -> None:
     config = SHORT.model_copy(update={"epochs": 1})
     train_supernet(make_supernet(), data, config, checkpoint_dir=tmp_path)
-    path = tmp_path / "epoch-0001.safetensors"
+    path = tmp_path / "epoch-0001-000000.safetensors"
     write_state(path, read_state(path) | {key: torch.zeros(shape)})
     supernet = make_supernet()
-    with pytest.raises(CheckpointError, match=rf"epoch-0001\.safetensors .*{reason}"):
+    with pytest.raises(CheckpointError, match=rf"epoch-0001-000000\.safetensors .*{reason}"):
         train_supernet(supernet, data, config, checkpoint_dir=tmp_path)
     assert equal(weights(supernet), weights(make_supernet()))
 

@@ -1,0 +1,77 @@
+"""Labelled images as training wants them: augmented, and at the resolution of each sub-network."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from nas_compress.data.augment import Augmentation
+from nas_compress.data.base import ImageData, ImageSplit, resize
+from nas_compress.training.config import Precision, TrainOptions
+from nas_compress.training.examples import Answers, Batch, Examples, Teacher
+
+
+class ImageBatch(Batch):
+    """Images, augmented once and resized for each sub-network that asks."""
+
+    def __init__(self, images: Tensor, labels: Tensor, precision: Precision) -> None:
+        super().__init__(labels, precision)
+        self._images = images
+        self._sizes: dict[int, Tensor] = {}
+
+    def at(self, resolution: int) -> Tensor:
+        """Return the images at a resolution, channels last (nearly twice as fast for depthwise nets on CPUs)."""
+        if resolution not in self._sizes:
+            sized = resize(self._images, resolution)
+            self._sizes[resolution] = sized.contiguous(memory_format=torch.channels_last)
+        return self._sizes[resolution]
+
+    def answers(self, network: Teacher, resolution: int | None) -> Answers:
+        """Return a network's logits, shape (images, classes); see the base class."""
+        images = self.at(resolution or self._images.shape[-1])
+        if not isinstance(network, nn.Module):
+            return Answers(network(images.cpu()).to(self.labels.device))
+        with self.autocast():
+            output: Tensor = network(images)
+        return Answers(output.float())
+
+
+class ImageExamples(Examples):
+    """The images of a data source.
+
+    Args:
+        data: The data source.
+        options: Augmentation.
+        precision: fp32 or bf16.
+        largest_resolution: The largest one that a step asks for.
+    """
+
+    def __init__(self, data: ImageData, options: TrainOptions, precision: Precision, largest_resolution: int) -> None:
+        self.name, self.fingerprint = data.name, data.fingerprint
+        self._data = data
+        self._precision = precision
+        # Stored images are augmented at their own size, others at the largest size that is needed.
+        self._base = data.native_resolution or largest_resolution
+        self._augment = None if options.augment is None else Augmentation(**options.augment.model_dump())
+
+    def __len__(self) -> int:
+        return len(self._data.train)
+
+    @property
+    def validation_size(self) -> int:
+        """Number of search-validation images."""
+        return len(self._data.val)
+
+    def batch(self, indices: Tensor, generator: torch.Generator | None, device: torch.device) -> ImageBatch:
+        """Return some training images; see the base class."""
+        images = self._data.train.images(indices, self._base).to(device)
+        if self._augment is not None and generator is not None:
+            images = self._augment(images, self._data.black, generator)
+        return self._batch(self._data.train, indices, images)
+
+    def validation(self, indices: Tensor, device: torch.device) -> ImageBatch:
+        """Return some search-validation images; see the base class."""
+        return self._batch(self._data.val, indices, self._data.val.images(indices, self._base).to(device))
+
+    def _batch(self, split: ImageSplit, indices: Tensor, images: Tensor) -> ImageBatch:
+        return ImageBatch(images, split.labels[indices].to(images.device), self._precision)

@@ -1,0 +1,36 @@
+"""Ctrl-C during training: the step is finished and stored first."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from types import FrameType
+from typing import Any, Self
+
+
+class Interruption:
+    """Inside the `with` block, the first Ctrl-C is a request to stop after the step; a second one stops at once.
+
+    Attributes:
+        requested: Whether there was one.
+    """
+
+    def __init__(self) -> None:
+        self.requested = False
+        self._before: Any = None
+
+    def __enter__(self) -> Self:
+        """Take Ctrl-C over, in the main thread alone (Python delivers signals to no other)."""
+        if threading.current_thread() is threading.main_thread():
+            self._before = signal.signal(signal.SIGINT, self._request)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Give Ctrl-C back."""
+        if self._before is not None:
+            signal.signal(signal.SIGINT, self._before)
+
+    def _request(self, number: int, frame: FrameType | None) -> None:
+        if self.requested:
+            raise KeyboardInterrupt
+        self.requested = True

@@ -1,0 +1,85 @@
+"""Progressive shrinking: the largest network first, then ever more of the space, taught by the largest.
+
+Source: Cai et al., 2020, "Once-for-All: Train One Network and Specialize it for Efficient Deployment", section 3.3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from nas_compress.supernets.base import Supernet
+from nas_compress.training.config import SupernetTrainConfig
+from nas_compress.training.examples import Answers, Batch
+from nas_compress.training.loop import Extra, Phase, device_of
+from nas_compress.training.samplers import SandwichSampler, UniformSampler
+from nas_compress.training.stages import Stage, stages_of
+from nas_compress.training.subnets import Plan, resolution_of, train_subnets
+
+TEACHER_WEIGHT = 0.5
+"""Weight of the teacher against the labels; Once-for-All adds both losses with the ratio 1."""
+
+
+def progressive_shrinking(supernet: Supernet, config: SupernetTrainConfig) -> Plan:
+    """Return how progressive shrinking trains: see `stages` for the stages, which one run goes through.
+
+    The largest network, as the first stage leaves it, is the teacher of all stages after it. Channels are sorted by
+    importance before widths become elastic.
+    """
+    teacher = _Teacher(supernet)
+    stages = stages_of(config, supernet.space)
+    phases = [_phase(supernet, config, stage, teacher if number else None) for number, stage in enumerate(stages)]
+    return Plan(phases, Extra(teacher.state, teacher.restore))
+
+
+class _Teacher:
+    """The largest sub-network as it was when training with it began."""
+
+    def __init__(self, supernet: Supernet) -> None:
+        self._supernet = supernet
+        self._network: nn.Module | None = None
+
+    def take(self) -> None:
+        """Copy the largest sub-network, unless that was done."""
+        if self._network is None:
+            largest = self._supernet.extract(self._supernet.space.largest())
+            self._network = largest.to(device_of(self._supernet)).requires_grad_(False).eval()
+
+    def logits(self, batch: Batch) -> Tensor:
+        """Return what it answers."""
+        if self._network is None:
+            raise RuntimeError("the teacher is asked before it was taken")
+        with torch.no_grad():
+            largest = self._supernet.space.largest()
+            return batch.answers(self._network, resolution_of(self._supernet, largest)).logits
+
+    def state(self) -> Mapping[str, Tensor]:
+        """Return its weights; nothing before it was taken."""
+        return {} if self._network is None else self._network.state_dict()
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Take up a state that `state` returned."""
+        if state:
+            self.take()
+            if self._network is not None:
+                self._network.load_state_dict(state)
+
+
+def _phase(supernet: Supernet, config: SupernetTrainConfig, stage: Stage, teacher: _Teacher | None) -> Phase:
+    sampler = (SandwichSampler if stage.sandwich else UniformSampler)(stage.subnets_per_step)
+
+    def begin() -> None:
+        if teacher is not None:
+            teacher.take()
+        if stage.sort:
+            supernet.sort_by_importance()
+
+    def step(batch: Batch, rng: np.random.Generator, scale: float) -> tuple[Answers, Tensor]:
+        soft = None if teacher is None else teacher.logits(batch)
+        architectures = sampler(stage.space, rng)
+        return train_subnets(supernet, batch, architectures, config, scale, teacher=soft, weight=TEACHER_WEIGHT)
+
+    return Phase(stage.epochs, stage.lr, stage.warmup_epochs, step, begin, stage.name)

@@ -1,0 +1,69 @@
+"""Sentences and their translations as training wants them: a row for each target token."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from nas_compress.data import translation
+from nas_compress.data.vocabulary import PAD
+from nas_compress.errors import ConfigError
+from nas_compress.training.config import Precision
+from nas_compress.training.examples import Answers, Batch, Examples, Teacher
+from nas_compress.training.lengths import like_lengths
+
+
+class TranslationBatch(Batch):
+    """Sentences; a row is a target token that is no padding, told from the source and the right tokens before it."""
+
+    def __init__(self, sentences: translation.TranslationBatch, precision: Precision, device: torch.device) -> None:
+        target = sentences.target.flatten().to(device)
+        self._rows = target.ne(PAD).nonzero().squeeze(1)
+        super().__init__(target[self._rows], precision)
+        self._source, self._previous = sentences.source.to(device), sentences.previous.to(device)
+
+    def answers(self, network: Teacher, resolution: int | None) -> Answers:
+        """Return a network's logits, shape (tokens, target vocabulary); see the base class."""
+        if not isinstance(network, nn.Module):
+            raise ConfigError(f"sentences want a module, got {type(network).__name__}")
+        with self.autocast():
+            logits: Tensor = network(self._source, self._previous)
+        return Answers(logits.flatten(0, 1).index_select(0, self._rows).float())
+
+
+class TranslationExamples(Examples):
+    """The sentences of a data source.
+
+    Args:
+        data: The data source.
+        precision: fp32 or bf16.
+    """
+
+    metric = "token accuracy"
+
+    def __init__(self, data: translation.TranslationData, precision: Precision) -> None:
+        self.name, self.fingerprint = data.name, data.fingerprint
+        self._data = data
+        self._precision = precision
+        pairs = zip(data.train.sources, data.train.targets, strict=True)
+        self._lengths = torch.tensor([len(source) + len(target) for source, target in pairs])
+
+    def __len__(self) -> int:
+        return len(self._data.train)
+
+    @property
+    def validation_size(self) -> int:
+        """Number of search-validation sentences."""
+        return len(self._data.val)
+
+    def batch(self, indices: Tensor, generator: torch.Generator | None, device: torch.device) -> TranslationBatch:
+        """Return some training sentences, always unchanged; see the base class."""
+        return TranslationBatch(self._data.train.batch(indices), self._precision, device)
+
+    def validation(self, indices: Tensor, device: torch.device) -> TranslationBatch:
+        """Return some search-validation sentences; see the base class."""
+        return TranslationBatch(self._data.val.batch(indices), self._precision, device)
+
+    def order(self, batch_size: int, generator: torch.Generator) -> list[Tensor]:
+        """Return the steps of an epoch, each of sentences of like lengths; see the base class and `like_lengths`."""
+        return like_lengths(self._lengths, batch_size, generator)

@@ -1,0 +1,162 @@
+"""Steps and epochs: gradient accumulation, clipping, the moving average, the target, the log."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from squares import equal, largest_difference, plain_network, squares, tiny_supernet, weights
+from torch import nn
+
+from nas_compress.training.average import WeightAverage
+from nas_compress.training.checkpoint import EpochLog
+from nas_compress.training.config import FinetuneConfig, SupernetTrainConfig
+from nas_compress.training.trainer import TrainProgress, finetune, train_supernet
+
+PLAIN: dict[str, Any] = {"epochs": 2, "batch_size": 27, "augment": None, "lr": 0.05, "curve": 0}
+
+
+def tune(progress: Any = None, folder: Path | None = None, **options: Any) -> tuple[nn.Module, list[EpochLog]]:
+    net = plain_network()
+    config = FinetuneConfig(**PLAIN | options)
+    return net, finetune(net, squares(), 8, config, checkpoint_dir=folder, progress=progress)
+
+
+# -- accumulation ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("parts", [2, 3, 5, 100])
+def test_parts_of_a_batch_add_up_to_it(parts: int) -> None:
+    """5 does not divide 27, and 100 parts are single images."""
+    (whole, log), (split, split_log) = tune(), tune(accumulate=parts)
+    assert largest_difference(weights(split), weights(whole)) < 1e-6
+    assert not equal(weights(whole), weights(plain_network()))
+    for one, other in zip(split_log, log, strict=True):
+        assert (one.epoch, one.accuracy) == (other.epoch, other.accuracy)
+        assert one.loss == pytest.approx(other.loss, abs=1e-6)
+
+
+def test_all_parts_train_the_same_sub_networks(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: dict[int, list[Any]] = {}
+    for parts in (1, 3):
+        net = tiny_supernet()
+        activate, drawn = net.activate, seen.setdefault(parts, [])
+
+        def spy(architecture: Any, activate: Any = activate, drawn: list[Any] = drawn) -> Any:
+            drawn.append(architecture)
+            return activate(architecture)
+
+        monkeypatch.setattr(net, "activate", spy)
+        options = SupernetTrainConfig(
+            algorithm="single_path", subnets_per_step=2, epochs=1, batch_size=36, accumulate=parts, curve=0
+        )
+        train_supernet(net, squares(), options)
+    whole, split = seen[1], seen[3]
+    assert split == [a for step in range(3) for _ in range(3) for a in whole[2 * step : 2 * step + 2]]
+
+
+# -- clipping ----------------------------------------------------------------------------------------------
+
+
+def test_no_step_is_longer_than_the_clipped_gradient() -> None:
+    def lengths(**options: Any) -> list[float]:
+        found, before = [], [plain_network()]
+        bare = {"momentum": 0, "weight_decay": 0, "schedule": "constant", "warmup_epochs": 0, "lr": 0.5}
+
+        def look(progress: TrainProgress) -> None:
+            own = torch.cat([p.detach().flatten() for p in net.parameters()])
+            last = torch.cat([p.detach().flatten() for p in before[0].parameters()])
+            found.append(float((own - last).norm()))
+            before[0].load_state_dict(net.state_dict())
+
+        net = plain_network()
+        finetune(net, squares(), 8, FinetuneConfig(**PLAIN | bare | options), progress=look)
+        return found
+
+    free, clipped = lengths(), lengths(max_norm=0.01)
+    assert min(free) > 0.5 * 0.01
+    assert clipped == pytest.approx([0.5 * 0.01] * len(free), rel=1e-3)
+
+
+# -- the moving average ------------------------------------------------------------------------------------
+
+
+@given(decay=st.floats(0.01, 0.9999), values=st.lists(st.floats(-10, 10), min_size=1, max_size=30))
+@settings(deadline=None, max_examples=50)
+def test_the_average_is_the_formula(decay: float, values: list[float]) -> None:
+    layer = nn.Linear(1, 1, bias=False).double()
+    layer.weight.data.fill_(1.0)
+    average, expected = WeightAverage(layer, decay), 1.0
+    for step, value in enumerate(values, 1):
+        layer.weight.data.fill_(value)
+        average.update(layer)
+        own = min(decay, (1 + step) / (10 + step))
+        expected = own * expected + (1 - own) * value
+    average.give_to(layer)
+    assert layer.weight.item() == pytest.approx(expected, rel=1e-9, abs=1e-9)
+
+
+def shadow(net: nn.Module, decay: float) -> tuple[dict[str, torch.Tensor], Callable[[TrainProgress], None]]:
+    """Return the average that a run should end with, and the callback that keeps it."""
+    expected, count = {name: p.detach().clone() for name, p in net.named_parameters()}, [0]
+
+    def look(progress: TrainProgress) -> None:
+        count[0] += 1
+        own = min(decay, (1 + count[0]) / (10 + count[0]))
+        for name, parameter in net.named_parameters():
+            expected[name] = own * expected[name] + (1 - own) * parameter.detach()
+
+    return expected, look
+
+
+def test_training_ends_with_the_average_of_its_weights() -> None:
+    net = plain_network()
+    expected, look = shadow(net, 0.7)
+    finetune(net, squares(), 8, FinetuneConfig(**PLAIN, ema=0.7), progress=look)
+    assert largest_difference(weights(net), expected) < 1e-6
+    assert largest_difference(weights(net), weights(tune()[0])) > 1e-4
+
+
+def test_an_average_does_not_change_the_steps() -> None:
+    losses: dict[bool, list[float]] = {False: [], True: []}
+    for averaged, seen in losses.items():
+        tune(lambda p, seen=seen: seen.append(p.loss), ema=0.9 if averaged else None, curve=12)
+    assert losses[False] == losses[True]
+
+
+def test_what_is_measured_is_the_average() -> None:
+    """A run that ends at its target ends with the weights that reached it: those of the average."""
+    net, data = plain_network(), squares()
+    expected, look = shadow(net, 0.95)
+    config = FinetuneConfig(**PLAIN | {"epochs": 10, "lr": 0.002, "curve": 12}, ema=0.95, target=80.0)
+    log = finetune(net, data, 8, config, progress=look)
+    assert 1 < len(log) < 10
+    assert largest_difference(weights(net), expected) < 1e-6
+    with torch.no_grad():
+        right = (net(data.val.images(torch.arange(12), 8)).argmax(1) == data.val.labels[:12]).float().mean()
+    assert 100 * float(right) == pytest.approx(log[-1].curve["network"])
+
+
+# -- the target --------------------------------------------------------------------------------------------
+
+
+def test_training_ends_early_at_its_target_and_stays_ended(tmp_path: Path) -> None:
+    options = {"epochs": 10, "lr": 0.002, "curve": 12, "target": 80.0}
+    net, log = tune(folder=tmp_path, **options)
+    assert 1 < len(log) < 10
+    assert max(e.curve["network"] for e in log[:-1]) < 80 <= log[-1].curve["network"]
+    steps: list[TrainProgress] = []
+    again, found = tune(steps.append, folder=tmp_path, **options)
+    assert steps == [] and found == log
+    assert equal(weights(again), weights(net))
+
+
+def test_a_target_out_of_reach_changes_nothing() -> None:
+    (net, log), (free, free_log) = (tune(curve=12, lr=0.002, target=target) for target in (100.0, None))
+    assert log == free_log and len(log) == 2
+    assert equal(weights(net), weights(free))
