@@ -69,6 +69,7 @@ def test_the_folder_holds_what_the_user_needs(finished):
     files = {p.relative_to(finished.folder).as_posix() for p in finished.folder.rglob("*") if p.is_file()}
     assert files >= {
         "recipe.yaml", "report.json", "report.html", "pareto.png", "search_results.csv", "search_results.jsonl",
+        "training.csv", "training.png",
         "supernet.safetensors", "models/largest_fp32.onnx", "models/chosen_fp32.onnx", "models/chosen_int8.onnx",
         "models/largest_fp32.safetensors", "models/chosen_fp32.safetensors",
     }  # fmt: skip

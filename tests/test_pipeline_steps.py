@@ -83,6 +83,30 @@ def test_what_a_condition_skips_leaves_nothing_behind(recipe, tmp_path):
     assert "dropped, size ratio" in (tmp_path / "report.html").read_text()
 
 
+def test_a_pruning_that_is_dropped_leaves_the_costs_as_they_were(recipe, tmp_path):
+    whole = recipe(KNOWN, {"prune": {"rounds": 1, "training": BRIEF, "skip_if": "accuracy < 101 %"}})
+    state = State(whole, tmp_path)
+    state.outcomes = compress(whole).outcomes
+    assert state.outcomes["prune"]["dropped"]
+    assert state.costs("chosen fp32") == state.outcomes["select"]["costs"]["chosen fp32"]
+
+
+def test_a_training_that_makes_it_worse_is_taken_back(recipe, tmp_path):
+    good, bad = {"epochs": 6, "lr": 0.05}, {"epochs": 1, "lr": 30.0, "optimizer": "sgd", "batch_size": 256}
+    result = compress(
+        recipe(KNOWN, {"finetune": good}, {"finetune": {**bad, "stop_if": "accuracy drop > 5 %"}}, "export")
+    )
+    first, second = (result.outcomes[name] for name in ("finetune", "finetune_2"))
+    assert (first["kept"], second["kept"], result.stopped) == ("after", "before", None)
+    assert second["rejected"]["accuracy"]["value"] < second["measured"]["after"]["accuracy"]["value"]
+    assert second["measured"]["after"] == second["measured"]["before"] and not second["files"]
+    assert result.table()["note"].iloc[-1] == "training did not help: the weights before it are kept"
+    exported, kept = (
+        tmp_path / name for name in ("models/chosen_fp32.safetensors", "steps/finetune_chosen.safetensors")
+    )
+    assert all(torch.equal(tensor, read_state(kept)[key]) for key, tensor in read_state(exported).items())
+
+
 def test_a_condition_that_stops_ends_the_recipe_and_keeps_what_was_before(recipe, tmp_path):
     prune = {"prune": {"rounds": 1, "training": BRIEF, "stop_if": "accuracy < 100 %"}}
     whole = recipe(KNOWN, prune, "export")

@@ -2,30 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from nas_compress.backends import Backend, Session
+from nas_compress.backends.base import as_tuple
 from nas_compress.backends.hardware import describe_hardware
 from nas_compress.backends.onnxruntime import OnnxRuntimeBackend, OnnxSession
 from nas_compress.backends.torch import TorchBackend, TorchSession
+from nas_compress.compression.domains import Network, first_images
 from nas_compress.compression.inc import load_int8
 from nas_compress.data.base import ImageSplit
 from nas_compress.errors import CheckpointError
 from nas_compress.objectives.base import Measurement
 from nas_compress.objectives.quality import accuracy
 from nas_compress.objectives.timing import DEFAULT_SETTINGS, LatencyStats, TimingSettings, measure_latencies
+from nas_compress.supernets.base import Inputs
+from nas_compress.tasks import QUALITIES, Quality
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """An exported file, and what it is measured on.
+
+    Attributes:
+        path: An ONNX file, a `.pt2` file of `Int8Module.save`, or weights (`.safetensors`).
+        quality: Returns the figure of quality of a network.
+        example: What its latency is measured on.
+        module: The network that weights are of; it runs in PyTorch.
+    """
+
+    path: Path
+    quality: Callable[[Network], Measurement]
+    example: Inputs
+    module: nn.Module | None = None
 
 
 @dataclass(frozen=True)
 class Artefact:
-    """An exported model to measure.
+    """An exported network that takes images, to measure.
 
     Attributes:
         path: An ONNX file, or a `.pt2` file of `Int8Module.save`.
@@ -38,25 +59,33 @@ class Artefact:
 
 @dataclass(frozen=True)
 class ArtefactFigures:
-    """What an exported model measured.
+    """What an exported network measured.
 
     Attributes:
-        accuracy: Top-1 accuracy in % and its standard error.
-        latency: Of one run on `context["batch_size"]` images.
+        metric: What its figure of quality is.
+        quality: That figure and its standard error.
+        latency: Of one run on `context["batch_size"]` examples.
         size_bytes: Of the file.
         context: Backend, versions, hardware, threads and batch size of the latency.
     """
 
-    accuracy: Measurement
+    metric: Quality
+    quality: Measurement
     latency: LatencyStats
     size_bytes: int
     context: Mapping[str, Any]
 
+    @property
+    def accuracy(self) -> Measurement:
+        """The figure of quality, by the name that it has for images."""
+        return self.quality
+
     def to_dict(self) -> dict[str, Any]:
-        """Return plain data, for JSON."""
-        score = self.accuracy
+        """Return plain data, for JSON; `metric` says under which name the figure of quality is."""
+        figure = self.quality
         return {
-            "accuracy": {"value": score.value, "spread": score.spread, **score.provenance},
+            "metric": self.metric.name,
+            self.metric.name: {"value": figure.value, "spread": figure.spread, **figure.provenance},
             "latency": self.latency.to_dict(),
             "size_bytes": self.size_bytes,
             "context": dict(self.context),
@@ -72,7 +101,7 @@ def measure_artefacts(
     eval_batch_size: int = 64,
     settings: TimingSettings = DEFAULT_SETTINGS,
 ) -> dict[str, ArtefactFigures]:
-    """Measure exported files: accuracy, and latency in turns so that the figures compare.
+    """Measure exported networks that take images: accuracy, and latency in turns so that the figures compare.
 
     Args:
         artefacts: The files by name.
@@ -86,37 +115,66 @@ def measure_artefacts(
         CheckpointError: A file is missing or cannot be loaded.
         EvaluationError: A network gives logits that are not finite.
     """
-    examples = {name: _example(split, artefact.resolution, batch_size) for name, artefact in artefacts.items()}
-    loaded = {name: _load(artefact.path, examples[name], threads) for name, artefact in artefacts.items()}
-    scores = {
-        name: accuracy(loaded[name][0], split, artefact.resolution, eval_batch_size)
-        for name, artefact in artefacts.items()
-    }
+
+    def deployed(artefact: Artefact) -> Deployed:
+        size = artefact.resolution
+        score = partial(accuracy, split=split, resolution=size, batch_size=eval_batch_size)
+        return Deployed(artefact.path, score, first_images(split, size, batch_size))
+
+    files = {name: deployed(artefact) for name, artefact in artefacts.items()}
+    return measure_files(files, QUALITIES["accuracy"], threads=threads, settings=settings)
+
+
+def measure_files(
+    files: Mapping[str, Deployed], metric: Quality, *, threads: int = 1, settings: TimingSettings = DEFAULT_SETTINGS
+) -> dict[str, ArtefactFigures]:
+    """Measure exported files of any task: quality, and latency in turns so that the figures compare.
+
+    ONNX files run in ONNX Runtime, all others in PyTorch; the figures' context says which.
+
+    Args:
+        files: The files by name.
+        metric: What their quality is.
+        threads: Threads within one operation.
+        settings: How long to measure each latency.
+
+    Raises:
+        CheckpointError: A file is missing or cannot be loaded.
+        EvaluationError: A network gives outputs that are not finite.
+    """
+    loaded = {name: _load(file, threads) for name, file in files.items()}
+    scores = {name: file.quality(file.module or loaded[name][0]) for name, file in files.items()}
     with ExitStack() as stack:
-        runs = {name: stack.enter_context(session.bound(examples[name])) for name, (session, _) in loaded.items()}
+        bound = {name: loaded[name][0].bound(*as_tuple(file.example)) for name, file in files.items()}
+        runs = {name: stack.enter_context(run) for name, run in bound.items()}
         latencies = measure_latencies(runs, settings, threads=threads)
-    where = {"hardware": describe_hardware(), "threads": threads, "batch_size": batch_size}
+    contexts = {name: loaded[name][1] | _conditions(file, threads) for name, file in files.items()}
     return {
-        name: ArtefactFigures(scores[name], latencies[name], artefact.path.stat().st_size, loaded[name][1] | where)
-        for name, artefact in artefacts.items()
+        name: ArtefactFigures(metric, scores[name], latencies[name], file.path.stat().st_size, contexts[name])
+        for name, file in files.items()
     }
 
 
-def _load(path: Path, example: Tensor, threads: int) -> tuple[Session, dict[str, Any]]:
+def _conditions(file: Deployed, threads: int) -> dict[str, Any]:
+    """Return what latency was measured on, besides the backend; images are as large as the architecture says."""
+    inputs = as_tuple(file.example)
+    conditions = {"hardware": describe_hardware(), "threads": threads, "batch_size": len(inputs[0])}
+    return conditions if isinstance(file.example, Tensor) else conditions | {"inputs": [list(x.shape) for x in inputs]}
+
+
+def _load(file: Deployed, threads: int) -> tuple[Session, dict[str, Any]]:
     """Return a session for a file, and the backend and versions that run it."""
+    path = file.path
     if not path.is_file():
         raise CheckpointError(f"no exported network at {path}")
     backend: type[Backend]
     session: Session
     if path.suffix == ".onnx":
         backend, session = OnnxRuntimeBackend, OnnxSession(path, threads)
-    elif path.suffix == ".pt2":
-        backend, session = TorchBackend, TorchSession(load_int8(path, example, threads=threads), threads)
+    elif path.suffix == ".pt2" and isinstance(file.example, Tensor):
+        backend, session = TorchBackend, TorchSession(load_int8(path, file.example, threads=threads), threads)
+    elif file.module is not None:
+        backend, session = TorchBackend, TorchBackend().compile(file.module, file.example, threads)
     else:
         raise CheckpointError(f"{path} cannot be measured; allowed: .onnx files and .pt2 files of `quantize`")
     return session, {"backend": backend.name, "versions": dict(backend.version())}
-
-
-def _example(split: ImageSplit, resolution: int, batch_size: int) -> Tensor:
-    """Return the first images of the split, over again where it has fewer than `batch_size`."""
-    return split.images(torch.arange(batch_size) % len(split), resolution)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from nas_compress.compression.outcome import Outcome, Tick, files_of, metadata_of, training_tick
 from nas_compress.compression.state import CHOSEN, LARGEST, State
-from nas_compress.compression.verdict import broken, measure_change
+from nas_compress.compression.verdict import broken, measure_change, worse
 from nas_compress.recipe import DistillStep, FinetuneStep, PruneStep, QuantizeStep
 from nas_compress.recipe.steps import ChangingStep, Conditional
 from nas_compress.space.precision import PRECISION
@@ -19,6 +19,8 @@ from nas_compress.space.precision import PRECISION
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from nas_compress.data.base import ImageData
+    from nas_compress.supernets.base import Inputs
     from nas_compress.supernets.precision import PrecisionSupernet
 
 logger = logging.getLogger(__name__)
@@ -31,36 +33,61 @@ def change(state: State, options: ChangingStep, tick: Tick) -> Outcome:
 
     A change that a condition rejects leaves no files: the steps that follow go on with the network before it.
     """
-    before, size = state.model(FP32), state.resolution(CHOSEN)
+    before = state.model(FP32)
     outcome = _CHANGES[type(options)](state, options, tick)
     tick(0, 1, "measuring before and after")
     after = next((state.folder / file for file in outcome["models"].values()), before)
-    outcome["measured"] = measure_change(state, (before, size), (after, size))
+    outcome["measured"] = measure_change(state, before, after)
     if not outcome["models"]:
         return outcome | {"stops": False}
+    if isinstance(options, FinetuneStep | DistillStep):
+        outcome = _trained(state, outcome)
     stop = broken(options.stop_if, outcome["measured"])
     skip = stop or broken(options.skip_if, outcome["measured"])
     if skip is None:
         return outcome
+    return _without_files(state, outcome) | {"dropped": skip, "stops": stop is not None}
+
+
+def _trained(state: State, outcome: Outcome) -> Outcome:
+    """Take back a training that made the network worse by more than the standard error.
+
+    Less is no reason: the untrained network was chosen for its figure on the very same examples, and flatters itself.
+    """
+    measured, costs = outcome["measured"], outcome["costs"]
+    if not worse(measured):
+        return outcome | {"kept": "after"}
+    back = {"kept": "before", "measured": measured | {"after": measured["before"]}, "rejected": measured["after"]}
+    return _without_files(state, outcome) | back | {"costs": costs}
+
+
+def _without_files(state: State, outcome: Outcome) -> Outcome:
+    """Remove the files that a step made, so that the network before it is the newest again."""
     for file in files_of(outcome):
         (state.folder / file).unlink(missing_ok=True)
-    return outcome | {"networks": {}, "models": {}, "files": [], "dropped": skip, "stops": stop is not None}
+    return outcome | {"networks": {}, "models": {}, "costs": {}, "files": []}
 
 
 def keep(state: State, network: nn.Module, name: str = FP32) -> Outcome:
-    """Store a network that the current step made, as weights and as ONNX, with its MACs and parameters."""
+    """Store a network that the current step made: weights, MACs and parameters, and its ONNX file if it has one.
+
+    Where networks are not written as ONNX, the weights are what is measured and deployed.
+    """
     from nas_compress.compression.export import export_onnx
     from nas_compress.objectives.cost import count_macs
 
-    role = name.split()[0]
-    weights, onnx = state.keep_network(role, network), f"steps/{state.step}_{role}.onnx"
+    role, domain = name.split()[0], state.domain
+    weights = model = state.keep_network(role, network)
     example = state.supernet.example_input(2, state.architecture(role))
-    export_onnx(network, example, state.folder / onnx, metadata_of(state, role))
+    if domain.task.no_onnx is None:
+        model, sample = f"steps/{state.step}_{role}.onnx", domain.sample(state.resolution(role))
+        told = metadata_of(state, role)
+        export_onnx(network, example, state.folder / model, told, axes=domain.axes, sample=sample)
     return {
         "networks": {role: weights},
-        "models": {name: onnx},
+        "models": {name: model},
         "costs": {name: {"macs": count_macs(network, example), "params": sum(p.numel() for p in network.parameters())}},
-        "files": [weights, onnx],
+        "files": list(dict.fromkeys([weights, model])),
     }
 
 
@@ -92,26 +119,15 @@ def _teacher(state: State, teacher: Path | str | None) -> dict[str, Any]:
 
 
 def _train(state: State, config: Any, teacher: Mapping[str, Any], tick: Tick) -> Outcome:
-    """Train the chosen network.
-
-    The trained weights are kept unless they are worse on the search-validation images by more than the standard
-    error: the untrained ones were chosen for their accuracy on those very images, and flatter themselves.
-    """
-    from nas_compress.data.base import batches
-    from nas_compress.objectives.calibration import CALIBRATION_BATCH, recalibrate_bn
-    from nas_compress.objectives.quality import accuracy
+    """Train the chosen network; whether that helped is for `change` to say."""
     from nas_compress.training.trainer import finetune as train
 
-    data, size, folder = state.data, state.resolution(CHOSEN), state.work
-    before, tuned = state.network(CHOSEN), state.network(CHOSEN)
-    train(tuned, data, size, config, checkpoint_dir=folder, progress=training_tick(tick), **teacher)
-    recalibrate_bn(tuned, (x for x, _ in batches(data.train, CALIBRATION_BATCH, size)))
-    old, new = (accuracy(module, data.val, size) for module in (before, tuned))
-    better = new.value >= old.value - (new.spread or 0)
-    kept = keep(state, tuned if better else before)
+    size, folder, network = state.resolution(CHOSEN), state.work, state.network(CHOSEN)
+    train(network, state.data, size, config, checkpoint_dir=folder, progress=training_tick(tick), **teacher)
+    state.domain.settle(network, size)
+    kept = keep(state, network)
     shutil.rmtree(folder)
-    scores = {"before": old.value, "after": new.value, "spread": new.spread}
-    return {"val_accuracy": scores, "kept": "after" if better else "before", **kept}
+    return kept
 
 
 def _prune(state: State, options: PruneStep, tick: Tick) -> Outcome:
@@ -120,8 +136,8 @@ def _prune(state: State, options: PruneStep, tick: Tick) -> Outcome:
 
     pruned = prune(
         state.network(CHOSEN),
-        state.data,
-        state.resolution(CHOSEN),
+        cast("ImageData", state.data),
+        cast(int, state.resolution(CHOSEN)),
         options,
         seed=state.recipe.seed,
         checkpoint_dir=state.work,
@@ -134,23 +150,22 @@ def _prune(state: State, options: PruneStep, tick: Tick) -> Outcome:
 
 
 def _quantize(state: State, options: QuantizeStep, tick: Tick) -> Outcome:
-    """Quantize the chosen network, calibrated on training images."""
-    from nas_compress.data.base import batches
-    from nas_compress.objectives.calibration import CALIBRATION_BATCH
+    """Quantize the chosen network, calibrated on training examples."""
+    from nas_compress.backends.base import as_tuple
 
-    size, limit = state.resolution(CHOSEN), options.calibration_images
-    images = [x for x, _ in batches(state.data.train, min(CALIBRATION_BATCH, limit), size, limit=limit)]
-    count = sum(map(len, images))
+    limit, name, counted = options.calibration_images, state.data.name, state.domain.task.counted
+    inputs: list[Any] = state.domain.calibration(state.resolution(CHOSEN), limit)
+    count = sum(len(as_tuple(batch)[0]) for batch in inputs)
     if count < limit:
-        logger.warning("calibration_images = %d, and data %r has %d training images", limit, state.data.name, count)
-    tick(0, 1, f"calibrating on {count} images")
+        logger.warning("calibration_images = %d, and data %r has %d training %s", limit, name, count, counted)
+    tick(0, 1, f"calibrating on {count} {counted}")
     if PRECISION in state.outcomes["select"]["architecture"]:
-        return _quantize_as_searched(state, images)
+        return _quantize_as_searched(state, inputs)
     quantized = _quantize_inc if options.engine == "inc" else _quantize_onnx
-    return {"engine": options.engine, **quantized(state, options, images)}
+    return {"engine": options.engine, **quantized(state, options, inputs)}
 
 
-def _quantize_onnx(state: State, options: QuantizeStep, images: list[Tensor]) -> Outcome:
+def _quantize_onnx(state: State, options: QuantizeStep, inputs: list[Inputs]) -> Outcome:
     from nas_compress.compression.quantize import quantize_onnx
     from nas_compress.compression.tune import quantize_within
 
@@ -160,13 +175,13 @@ def _quantize_onnx(state: State, options: QuantizeStep, images: list[Tensor]) ->
     how |= {name: getattr(options, name) for name in ("method", "per_channel") if name in options.model_fields_set}
     result: Outcome = {"models": {f"{CHOSEN} int8": target}, "files": [target]}
     if options.accuracy_criterion is None:
-        quantize_onnx(source, state.folder / target, images, **how)
+        quantize_onnx(source, state.folder / target, inputs, **how)
         return result
     tuned = quantize_within(
         source,
         state.folder / target,
-        images,
-        accuracy=_accuracy_of_file(state),
+        inputs,
+        accuracy=_quality_of_file(state),
         criterion=options.accuracy_criterion,
         tuning=options.tuning_criterion,
         **how,
@@ -233,7 +248,7 @@ def _quantize_inc(state: State, options: QuantizeStep, images: list[Tensor]) -> 
         network,
         example,
         images,
-        accuracy=_accuracy_of_module(state),
+        accuracy=lambda module: state.domain.quality(module, "val", state.resolution(CHOSEN)).value,
         criterion=options.accuracy_criterion,
         tuning=options.tuning_criterion,
         approach=options.approach,
@@ -244,20 +259,11 @@ def _quantize_inc(state: State, options: QuantizeStep, images: list[Tensor]) -> 
     return result | {"tuning": figures | layers}
 
 
-def _accuracy_of_file(state: State) -> Callable[[Path], float]:
-    """Return what measures the accuracy of an ONNX file, in % of the search-validation images."""
+def _quality_of_file(state: State) -> Callable[[Path], float]:
+    """Return what measures the accuracy (or F1) of an ONNX file, in % on the search-validation part."""
     from nas_compress.backends.onnxruntime import OnnxSession
-    from nas_compress.objectives.quality import accuracy
 
-    size = state.resolution(CHOSEN)
-    return lambda path: accuracy(OnnxSession(path), state.data.val, size).value
-
-
-def _accuracy_of_module(state: State) -> Callable[[nn.Module], float]:
-    from nas_compress.objectives.quality import accuracy
-
-    size = state.resolution(CHOSEN)
-    return lambda module: accuracy(module, state.data.val, size).value
+    return lambda path: state.domain.quality(OnnxSession(path), "val", state.resolution(CHOSEN)).value
 
 
 _CHANGES: Mapping[type, Callable[[State, Any, Tick], Outcome]] = {

@@ -1,4 +1,4 @@
-"""What a recipe is given besides its options, looked at before any work: the checkpoint, and teachers in files."""
+"""What a recipe is given besides its options, looked at before any work: weights, and teachers in files."""
 
 from __future__ import annotations
 
@@ -9,24 +9,31 @@ from nas_compress.compression.state import State
 from nas_compress.errors import CheckpointError, DataError, EvaluationError, NASError
 from nas_compress.recipe import DistillStep, NasStep
 from nas_compress.settings import Problem, config_error
+from nas_compress.supernets import supernets
 
 if TYPE_CHECKING:
     from nas_compress.backends.onnxruntime import OnnxSession
+    from nas_compress.data.base import ImageData
     from nas_compress.supernets.base import ImageSupernet
 
 
 def check_inputs(state: State) -> None:
-    """Check that the checkpoint is of the super-network, and that teachers in files go with the data.
+    """Check that weights are of the super-network and go with the data, and so teachers in files.
 
     Raises:
-        CheckpointError: The checkpoint is of another network, is damaged, or has values that are not finite.
+        CheckpointError: The weights are of another network, are damaged, or have values that are not finite.
+        DataError: The data is not for the super-network: another task, other channels, vocabulary or length.
         ConfigError: A teacher cannot be loaded, takes none of the sub-networks' images, or has other classes.
     """
+    from nas_compress.data.fit import check_network
+
     recipe = state.recipe
-    if recipe.supernet_ckpt_path is not None:
+    check_network(state.data, state.supernet if recipe.loads_weights else state.random_supernet())
+    if recipe.loads_weights:
         for key, tensor in state.supernet.state_dict().items():
             if not tensor.isfinite().all():
-                raise CheckpointError(f"{recipe.supernet_ckpt_path}: {key} has values that are NaN or infinite")
+                source = recipe.supernet_ckpt_path or supernets.entry(recipe.supernet).info["weights"]
+                raise CheckpointError(f"{source}: {key} has values that are NaN or infinite")
     problems = []
     for index, step in enumerate(recipe.steps):
         if isinstance(step.options, DistillStep) and isinstance(step.options.teacher, Path):
@@ -41,22 +48,19 @@ def check_inputs(state: State) -> None:
 def _check_teacher(state: State, path: Path) -> None:
     """Check that a teacher takes images of a size that a sub-network may have, and tells their classes apart."""
     from nas_compress.backends.onnxruntime import OnnxSession
-    from nas_compress.training.trainer import try_out
+    from nas_compress.training.fit import try_out
 
-    session, sizes = OnnxSession(path), _sizes(state)
-    taken = next((size for size in sizes if _takes(session, state, size)), None)
+    session, sizes, data = OnnxSession(path), _sizes(state), cast("ImageData", state.data)
+    taken = next((size for size in sizes if _takes(session, data, size)), None)
     if taken is None:
-        shape = f"({state.data.channels}, r, r), r of {sizes}"
-        raise DataError(f"{str(path)!r} does not take the images of {state.data.name!r}, of shape {shape}")
-    try_out("teacher", session, state.data, taken)
+        shape = f"({data.channels}, r, r), r of {sizes}"
+        raise DataError(f"{str(path)!r} does not take the images of {data.name!r}, of shape {shape}")
+    try_out("teacher", session, data, taken)
 
 
 def _sizes(state: State) -> list[int]:
     """Return the resolutions that the chosen sub-network may have."""
-    from nas_compress.supernets import load_supernet
-
-    recipe, nas = state.recipe, state.recipe.step("nas")
-    net = load_supernet(recipe.supernet, trained=False, num_classes=len(state.data.classes), seed=recipe.seed)
+    nas, net = state.recipe.step("nas"), state.random_supernet()
     space = net.space
     if isinstance(nas, NasStep):
         space = space if nas.precision is None else nas.precision.space(space)
@@ -65,11 +69,11 @@ def _sizes(state: State) -> list[int]:
     return [int(r) for r in elastic] or [cast("ImageSupernet", net).resolution(space.largest())]
 
 
-def _takes(session: OnnxSession, state: State, size: int) -> bool:
+def _takes(session: OnnxSession, data: ImageData, size: int) -> bool:
     import torch
 
     try:
-        session(state.data.train.images(torch.arange(2), size))
+        session(data.train.images(torch.arange(2), size))
     except EvaluationError:
         return False
     return True

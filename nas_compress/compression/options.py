@@ -18,7 +18,7 @@ from pydantic import (
 )
 
 from nas_compress.settings import Count, FilePath, Location, Settings, show
-from nas_compress.training.config import DistillOptions
+from nas_compress.training.config import DistillOptions, FinetuneOptions
 
 
 class AccuracyCriterion(Settings):
@@ -141,7 +141,7 @@ class PruneTraining(DistillOptions):
         "largest", description="The network that is learnt from besides the labels; null for labels alone."
     )
 
-    of_teacher: ClassVar[frozenset[str]] = frozenset({"distillation", "temperature", "features"})
+    of_teacher: ClassVar[frozenset[str]] = frozenset({*DistillOptions.model_fields} - {*FinetuneOptions.model_fields})
 
     @model_validator(mode="after")
     def _no_teacher_no_distillation(self) -> Self:
@@ -225,6 +225,7 @@ class DistillStepOptions(DistillOptions):
 
     @model_validator(mode="after")
     def _features_of_a_module(self) -> Self:
-        if self.features and self.teacher != "largest":
-            raise ValueError("features wants teacher 'largest': an ONNX file gives no features, only logits")
+        name = next((name for name in ("features", "feature_epochs") if getattr(self, name)), None)
+        if name is not None and self.teacher != "largest":
+            raise ValueError(f"{name} wants teacher 'largest': an ONNX file gives no features, only logits")
         return self

@@ -38,14 +38,13 @@ def training_tick(tick: Tick) -> Callable[[Any], None]:
 
 
 def metadata_of(state: State, role: str) -> dict[str, str]:
-    """Return what a user of an exported file must know: how to prepare images, and what the outputs mean."""
-    data, architecture = state.data, state.architecture(role)
-    described = {
+    """Return what a user of an exported file must know: how to prepare inputs, and what the outputs mean."""
+    described: dict[str, Any] = {
         "supernet": state.recipe.supernet,
-        "architecture": architecture.to_dict(),
-        "resolution": state.resolution(role),
-        "mean": data.mean,
-        "std": data.std,
-        "classes": data.classes,
+        "architecture": state.architecture(role).to_dict(),
+        "task": state.domain.task.name,
     }
+    if (resolution := state.resolution(role)) is not None:
+        described["resolution"] = resolution
+    described |= state.domain.metadata()
     return {key: value if isinstance(value, str) else json.dumps(value) for key, value in described.items()}

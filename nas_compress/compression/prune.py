@@ -20,8 +20,9 @@ from nas_compress.data.base import ImageData, batches
 from nas_compress.errors import ConfigError
 from nas_compress.objectives.calibration import CALIBRATION_BATCH, recalibrate_bn
 from nas_compress.training.config import DistillConfig, FinetuneConfig
+from nas_compress.training.fit import teacher_fingerprint, try_out
 from nas_compress.training.loop import device_of
-from nas_compress.training.trainer import Progress, Teacher, TrainProgress, finetune, teacher_fingerprint, try_out
+from nas_compress.training.trainer import Progress, Teacher, TrainProgress, finetune
 from nas_compress.weights import hash_tensors
 
 CALIBRATION_IMAGES = 2000

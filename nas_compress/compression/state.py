@@ -17,10 +17,11 @@ from nas_compress.supernets import load_supernet, supernets
 if TYPE_CHECKING:
     from torch import nn
 
-    from nas_compress.data.base import ImageData
+    from nas_compress.compression.domains import Domain
+    from nas_compress.data.fit import Data
     from nas_compress.result import SearchResult
     from nas_compress.study import StudyProgress
-    from nas_compress.supernets.base import ImageSupernet
+    from nas_compress.supernets.base import Supernet
     from nas_compress.supernets.precision import PrecisionSupernet
 
 LARGEST, CHOSEN = "largest", "chosen"
@@ -59,24 +60,34 @@ class State:
         return self.folder / "steps" / f"{label}-{self.work_keys[label]}"
 
     @cached_property
-    def data(self) -> ImageData:
+    def data(self) -> Data:
         """The recipe's data."""
         name = self.recipe.dataset or supernets.entry(self.recipe.supernet).info["dataset"]
-        return cast("ImageData", load_data(name, self.recipe.dataset_path))
+        return load_data(name, self.recipe.dataset_path, self.recipe.dataset_options)
 
     @cached_property
-    def supernet(self) -> ImageSupernet:
-        """The super-network with its weights: those of the recipe's own step, of a file, published, or random."""
+    def domain(self) -> Domain[Any]:
+        """What the steps do with such data."""
+        from nas_compress.compression.domains import domain_of
+
+        return domain_of(self.data)
+
+    @cached_property
+    def supernet(self) -> Supernet:
+        """The super-network with its weights: those of the recipe's own step, of a file, the registry's, or random."""
         trained = self.outcomes.get("train_supernet")
         checkpoint = self.folder / trained["weights"] if trained else self.recipe.supernet_ckpt_path
-        net = load_supernet(
-            self.recipe.supernet,
-            checkpoint,
-            trained=not self.recipe.untrained,
-            num_classes=len(self.data.classes),
-            seed=self.recipe.seed,
-        )
-        return cast("ImageSupernet", net)
+        return self._supernet(checkpoint, trained=not self.recipe.untrained)
+
+    def random_supernet(self) -> Supernet:
+        """Return the super-network with random weights."""
+        return self._supernet(None, trained=False)
+
+    def _supernet(self, checkpoint: Path | None, *, trained: bool) -> Supernet:
+        from nas_compress.data.fit import outputs
+
+        name, seed = self.recipe.supernet, self.recipe.seed
+        return load_supernet(name, checkpoint, trained=trained, num_classes=outputs(self.data), seed=seed)
 
     @property
     def roles(self) -> tuple[str, ...]:
@@ -122,16 +133,21 @@ class State:
         net = cast("PrecisionSupernet", self.agent.supernet)
         return [net.options.methods[precision] for precision in net.precisions(chosen, modules)]
 
-    def resolution(self, role: str) -> int:
-        """Return the height and width in pixels that a network takes."""
-        return self.supernet.resolution(self.architecture(role))
+    def resolution(self, role: str) -> int | None:
+        """Return the height and width in pixels that a network takes; None where there are no images."""
+        return self.domain.size(self.supernet, self.architecture(role))
 
-    def network(self, role: str) -> nn.Module:
-        """Return the largest or the chosen sub-network, as the last step left it, in evaluation mode."""
+    def network(self, role: str, path: Path | None = None) -> nn.Module:
+        """Return the largest or the chosen sub-network in evaluation mode.
+
+        Args:
+            role: Which of them.
+            path: The file of its weights; by default that of the last step that changed it.
+        """
         from nas_compress.compression.resize import fit_shapes
         from nas_compress.weights import load_into, read_state
 
-        path = self.folder / self._last("networks", role)
+        path = path or self.folder / self._last("networks", role)
         module, weights = self.supernet.extract(self.architecture(role)), read_state(path)
         fit_shapes(module, weights, str(path))
         load_into(module, weights, path)

@@ -6,35 +6,33 @@ import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from nas_compress.compression.changes import change, keep
 from nas_compress.compression.outcome import Outcome, Tick, metadata_of, training_tick
 from nas_compress.compression.state import CHOSEN, LARGEST, State
-from nas_compress.compression.verdict import measure_change
+from nas_compress.compression.verdict import measure
 from nas_compress.recipe import BenchmarkStep, ExportStep, NasStep, SelectStep, TrainSupernetStep
 
 if TYPE_CHECKING:
     from nas_compress.space import Architecture
-    from nas_compress.supernets.base import ImageSupernet
 
 
 def train_supernet(state: State, options: TrainSupernetStep, tick: Tick) -> Outcome:
     """Train the recipe's super-network from random weights."""
-    from nas_compress.supernets import load_supernet
+    from nas_compress.report.training import write_training
     from nas_compress.training.config import SupernetTrainConfig
     from nas_compress.training.trainer import train_supernet as train
     from nas_compress.weights import write_state
 
-    recipe = state.recipe
-    classes = len(state.data.classes)
-    net = load_supernet(recipe.supernet, trained=False, num_classes=classes, seed=recipe.seed)
-    config = SupernetTrainConfig(seed=recipe.seed, **options.model_dump())
+    net = state.random_supernet()
+    config = SupernetTrainConfig(seed=state.recipe.seed, **options.model_dump())
     folder, weights = state.work, "supernet.safetensors"
-    log = train(cast("ImageSupernet", net), state.data, config, checkpoint_dir=folder, progress=training_tick(tick))
+    log = train(net, state.data, config, checkpoint_dir=folder, progress=training_tick(tick))
     write_state(state.folder / weights, net.state_dict(), {"supernet": net.describe()})
+    files = [weights, *write_training(state.folder, log)]
     shutil.rmtree(folder)
-    return {"weights": weights, "files": [weights], "log": [asdict(epoch) for epoch in log]}
+    return {"weights": weights, "files": files, "log": [asdict(epoch) for epoch in log]}
 
 
 def nas(state: State, options: NasStep, tick: Tick) -> Outcome:
@@ -51,28 +49,25 @@ def nas(state: State, options: NasStep, tick: Tick) -> Outcome:
 
 
 def select(state: State, options: SelectStep, tick: Tick) -> Outcome:
-    """Choose an architecture, extract and recalibrate it and the largest one, and measure the two.
+    """Choose an architecture, extract it and the largest one (images: recalibrated), and measure the two.
 
     Where nothing was trained yet, there is no largest one, and nothing to measure.
     """
-    from nas_compress.objectives.calibration import calibrated_subnet
-
     limits = _limits(state, options)
     architecture, values = _choose(state, options, limits)
     outcome: Outcome = {"architecture": architecture.to_dict(), "values": values, "constraints": limits}
     state.outcomes["select"] = outcome
     made: Outcome = {"networks": {}, "models": {}, "costs": {}, "files": []}
     for done, role in enumerate(state.roles):
-        tick(done, 3, f"recalibrating and exporting the {role} sub-network")
-        subnet = calibrated_subnet(state.supernet, state.architecture(role), state.data, state.calibration_images)
+        tick(done, 3, f"extracting and exporting the {role} sub-network")
+        subnet = state.domain.subnet(state.supernet, state.architecture(role), state.calibration_images)
         kept = keep(state, subnet, f"{role} fp32")
         made = {key: [*made[key], *kept[key]] if key == "files" else made[key] | kept[key] for key in made}
     if LARGEST not in state.roles:
         return outcome | made
     tick(2, 3, "measuring the two")
-    sizes = (state.resolution(LARGEST), state.resolution(CHOSEN))
     before, after = (state.folder / file for file in made["models"].values())
-    made["measured"] = measure_change(state, (before, sizes[0]), (after, sizes[1]))
+    made["measured"] = measure(state, {"before": (before, LARGEST), "after": (after, CHOSEN)}, "val")
     return outcome | made
 
 
@@ -121,7 +116,9 @@ def export(state: State, options: ExportStep, tick: Tick) -> Outcome:
     files = []
     for name, source in state.models.items():
         target = f"models/{name.replace(' ', '_')}{source.suffix}"
-        if "onnx" in options.formats or source.suffix != ".onnx":
+        if source.suffix == ".safetensors":  # written below
+            artefacts[name] = target
+        elif "onnx" in options.formats or source.suffix != ".onnx":
             tick(len(artefacts), len(state.models), f"writing {target}")
             _copy(source, state.folder / target)
             artefacts[name] = target
@@ -129,23 +126,22 @@ def export(state: State, options: ExportStep, tick: Tick) -> Outcome:
         for role in state.roles:
             files.append(f"models/{role}_fp32.safetensors")
             write_state(state.folder / files[-1], state.network(role).state_dict(), metadata_of(state, role))
-    return {"artefacts": artefacts, "files": [*files, *artefacts.values()]}
+    return {"artefacts": artefacts, "files": list(dict.fromkeys([*files, *artefacts.values()]))}
 
 
 def benchmark(state: State, options: BenchmarkStep, tick: Tick) -> Outcome:
-    """Measure the exported files on test images that neither training nor search saw."""
-    from nas_compress.compression.benchmark import Artefact, measure_artefacts
-
+    """Measure the exported files on the test part, which neither training nor search saw."""
     files = state.outcomes["export"]["artefacts"]
     roles = {name: name.split()[0] for name in files}
-    tick(0, 1, f"measuring {len(files)} files on {len(state.data.test)} test images")
-    figures = measure_artefacts(
-        {name: Artefact(state.folder / file, state.resolution(roles[name])) for name, file in files.items()},
-        state.data.test,
+    counted = state.domain.task.counted
+    tick(0, 1, f"measuring {len(files)} files on the test {counted}")
+    figures = measure(
+        state,
+        {name: (state.folder / file, roles[name]) for name, file in files.items()},
+        "test",
+        timing=options.latency,
         batch_size=options.batch_size,
-        threads=options.latency.threads,
         eval_batch_size=options.eval_batch_size,
-        settings=options.latency.settings(),
     )
     entries = [
         {
@@ -154,11 +150,11 @@ def benchmark(state: State, options: BenchmarkStep, tick: Tick) -> Outcome:
             "precision": name.split()[1],
             "architecture": state.architecture(role).to_dict(),
             **state.costs(f"{role} fp32"),
-            **figures[name].to_dict(),
+            **figures[name],
         }
         for name, role in roles.items()
     ]
-    return {"artefacts": entries, "test_images": len(state.data.test), "data": state.data.fingerprint}
+    return {"artefacts": entries, f"test_{counted}": len(state.data.test), "data": state.data.fingerprint}
 
 
 def _copy(source: Path, target: Path) -> None:

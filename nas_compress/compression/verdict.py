@@ -3,36 +3,70 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
+from nas_compress.compression.state import CHOSEN
+from nas_compress.objectives.config import TimingConfig
 from nas_compress.recipe.conditions import Condition, Figures, parse_condition
+from nas_compress.tasks import quality_of
 
 if TYPE_CHECKING:
     from nas_compress.compression.state import State
 
 Measured = dict[str, dict[str, Any]]
-"""What the network before and after a step measured, `ArtefactFigures.to_dict` by `"before"` and `"after"`."""
+"""What files measured, `ArtefactFigures.to_dict` by name; of a step, `"before"` and `"after"` it."""
 
 
-def measure_change(state: State, before: tuple[Path, int], after: tuple[Path, int]) -> Measured:
-    """Measure two deployable files on the search-validation images, their latencies in turns.
+def measure(
+    state: State,
+    files: Mapping[str, tuple[Path, str]],
+    part: Literal["val", "test"],
+    *,
+    timing: TimingConfig | None = None,
+    batch_size: int = 1,
+    eval_batch_size: int = 64,
+) -> Measured:
+    """Measure deployable files on a part of the recipe's data, their latencies in turns.
 
     Args:
-        state: Has the data, and how latency is measured.
-        before: A file, and the height and width in pixels that it takes.
-        after: Another.
+        state: Has the data, and what runs the files.
+        files: By name, the file, and of which network it is.
+        part: `"val"` within the recipe, `"test"` for the final figures.
+        timing: How latency is measured; as the recipe has it by default.
+        batch_size: Examples per run for latency.
+        eval_batch_size: Examples per run for quality.
     """
-    from nas_compress.compression.benchmark import Artefact, measure_artefacts
+    from nas_compress.compression.benchmark import Deployed, measure_files
 
-    latency = state.recipe.latency
-    figures = measure_artefacts(
-        {"before": Artefact(*before), "after": Artefact(*after)},
-        state.data.val,
-        threads=latency.threads,
-        settings=latency.settings(),
+    domain, timing = state.domain, timing or state.recipe.latency
+
+    def deployed(path: Path, role: str) -> Deployed:
+        score = partial(domain.quality, part=part, size=state.resolution(role), batch_size=eval_batch_size)
+        example = domain.example(state.supernet, state.architecture(role), part, batch_size)
+        return Deployed(path, score, example, state.network(role, path) if path.suffix == ".safetensors" else None)
+
+    found = measure_files(
+        {name: deployed(*file) for name, file in files.items()},
+        domain.task.quality,
+        threads=timing.threads,
+        settings=timing.settings(),
     )
-    return {name: each.to_dict() for name, each in figures.items()}
+    return {name: figures.to_dict() for name, figures in found.items()}
+
+
+def measure_change(state: State, before: Path, after: Path) -> Measured:
+    """Measure the chosen network's files before and after a step, on the search-validation part."""
+    return measure(state, {"before": (before, CHOSEN), "after": (after, CHOSEN)}, "val")
+
+
+def worse(measured: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Return whether the network after a step is worse than before by more than its standard error."""
+    before, after = measured["before"], measured["after"]
+    quality = quality_of(after)
+    figure = after[quality.name]
+    return quality.lost(before[quality.name]["value"], figure["value"]) > (figure["spread"] or 0)
 
 
 def broken(conditions: Iterable[str], measured: Mapping[str, Mapping[str, Any]]) -> str | None:
@@ -45,13 +79,13 @@ def broken(conditions: Iterable[str], measured: Mapping[str, Mapping[str, Any]])
 
 
 def _figures(entry: Mapping[str, Any]) -> Figures:
-    return Figures(entry["accuracy"]["value"], entry["latency"]["median_ms"], entry["size_bytes"])
+    return Figures(entry[quality_of(entry).name]["value"], entry["latency"]["median_ms"], entry["size_bytes"])
 
 
 def _shown(condition: Condition, value: float) -> str:
+    if (quality := condition.quality) is not None:
+        return f"{value:.2f} {quality.unit if condition.figure == quality.name else 'points'}".rstrip()
     texts = {
-        "accuracy": f"{value:.2f} %",
-        "accuracy drop": f"{value:.2f} points",
         "latency": f"{value:.4g} ms",
         "size": f"{value / 1e3:,.1f} kB",
         "speed-up": f"{value:.3g} times as fast",

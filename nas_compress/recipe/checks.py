@@ -10,19 +10,26 @@ from nas_compress.backends import backends
 from nas_compress.compression import packages
 from nas_compress.compression.inc_version import inc_version
 from nas_compress.constraints import limit_texts
-from nas_compress.errors import NASError
+from nas_compress.errors import ConfigError, NASError
+from nas_compress.recipe.conditions import parse_condition
 from nas_compress.recipe.steps import (
     BenchmarkStep,
+    Conditional,
     DistillStep,
+    ExportStep,
     NasStep,
     PruneStep,
     QuantizeStep,
     SelectStep,
+    Step,
     StepOptions,
     TrainSupernetStep,
 )
 from nas_compress.settings import Location, Problem
 from nas_compress.space import Architecture
+from nas_compress.supernets import supernets
+from nas_compress.tasks import Task
+from nas_compress.training.stages import stages_of
 
 INC_ONLY = ("smoothquant", "mixed_precision")
 
@@ -53,8 +60,17 @@ def step_problems(options: StepOptions, here: Location, supernet: str, nas: NasS
     elif isinstance(options, PruneStep):
         if options.pattern == "channel":
             yield from checks.raised_problems(packages.check_torch_pruning, (*here, "pattern"))
-    elif isinstance(options, TrainSupernetStep) and options.sampler == "sandwich" and options.subnets_per_step < 2:
-        yield Problem((*here, "subnets_per_step"), "1 is not allowed; the sandwich rule wants at least 2")
+    elif isinstance(options, TrainSupernetStep):
+        yield from _stage_problems(options, here, supernet)
+
+
+def _stage_problems(options: TrainSupernetStep, here: Location, supernet: str) -> Iterator[Problem]:
+    """Check that the stages of progressive shrinking are of the super-network's space."""
+    if options.algorithm == "progressive_shrinking" and supernet in supernets:
+        try:
+            stages_of(options, supernets.entry(supernet).info["space"]())
+        except ConfigError as error:
+            yield Problem((*here, "epochs" if options.stages is None else "stages"), str(error))
 
 
 def _nas_problems(options: NasStep, here: Location, supernet: str) -> Iterator[Problem]:
@@ -66,6 +82,58 @@ def _nas_problems(options: NasStep, here: Location, supernet: str) -> Iterator[P
     yield from search_checks.precision_problems(options, supernet, here)
     yield from checks.space_problems(supernet, options.search_space, (*here, "search_space"), options.precision)
     yield from search_checks.warm_start_problems(options, supernet, options.search_space, here)
+
+
+def task_problems(task: Task, steps: Sequence[Step]) -> Iterator[Problem]:
+    """Check that the steps are ones that the super-network's task allows, and are about its figure of quality."""
+    for index, step in enumerate(steps):
+        here: Location = ("steps", index, step.name)
+        if step.name in task.refused:
+            reason = f"{step.name!r} {task.refused[step.name]}; this super-network's task is {task.name}"
+            yield Problem(here[:2], f"{reason}: leave it out")
+            continue
+        options = step.options
+        if isinstance(options, Conditional):
+            yield from _condition_problems(task, options, here)
+        if isinstance(options, ExportStep) and task.no_onnx is not None and "onnx" in options.formats:
+            reason = f"'onnx' does not go with {task.name}: {task.no_onnx}"
+            yield Problem((*here, "formats"), f"{reason}; write [safetensors]")
+        if task.name != "images":
+            yield from _image_options_problems(options, task, here)
+
+
+def _condition_problems(task: Task, options: Conditional, here: Location) -> Iterator[Problem]:
+    for name in sorted(Conditional.conditions):
+        for place, text in enumerate(getattr(options, name)):
+            quality = parse_condition(text).quality
+            if quality is not None and quality is not task.quality:
+                own = f"{task.quality.name!r} and {task.quality.loss!r}"
+                reason = f"{text!r} is not about a figure of {task.name}; its own are {own}"
+                yield Problem((*here, name, place), reason)
+
+
+def _image_options_problems(options: StepOptions, task: Task, here: Location) -> Iterator[Problem]:
+    """Check that networks of other tasks are not asked for what is there for images alone."""
+    if isinstance(options, DistillStep):
+        if isinstance(options.teacher, Path):
+            yield Problem((*here, "teacher"), f"an ONNX file teaches images alone; with {task.name} write largest")
+        for name in ("features", "feature_epochs"):
+            if getattr(options, name) and task.name not in ("text", "questions"):
+                reason = f"{getattr(options, name):g} is for images and text; with {task.name} leave it at 0"
+                yield Problem((*here, name), reason)
+    if isinstance(options, QuantizeStep):
+        yield from _quantized_problems(options, task, here)
+
+
+def _quantized_problems(options: QuantizeStep, task: Task, here: Location) -> Iterator[Problem]:
+    if options.engine == "inc":
+        yield Problem((*here, "engine"), f"'inc' is for images; with {task.name} take onnxruntime")
+    elif options.approach not in task.quantized:
+        allowed = ", ".join(task.quantized)
+        yield Problem((*here, "approach"), f"{options.approach!r} does not go with {task.name}; allowed: {allowed}")
+    if options.accuracy_criterion is not None and task.quality.direction == "minimize":
+        instead = f"skip_if: {task.quality.loss} > 1"
+        yield Problem((*here, "accuracy_criterion"), f"{task.name} has no accuracy; write {instead}, say")
 
 
 def quantize_problems(options: QuantizeStep, here: Location) -> Iterator[Problem]:

@@ -14,10 +14,12 @@ from nas_compress.config import NASConfig
 from nas_compress.documents import read_document, resolve_template, write_document
 from nas_compress.errors import ConfigError
 from nas_compress.objectives.config import TimingConfig
-from nas_compress.recipe.checks import step_problems
+from nas_compress.option_values import Plain
+from nas_compress.recipe.checks import step_problems, task_problems
 from nas_compress.recipe.order import order_problems, training_problems
 from nas_compress.recipe.steps import STEP_NAMES, ExportStep, NasStep, QuantizeStep, Step, StepOptions, labels
 from nas_compress.settings import FilePath, Problem, Seed, Settings, Source, config_error, problems_of
+from nas_compress.tasks import task_of
 
 
 class Recipe(Settings):
@@ -34,11 +36,14 @@ class Recipe(Settings):
         None, description="A name of `nas-compress list data`; null for the one the super-network is meant for."
     )
     dataset_path: FilePath | None = Field(None, description="Folder of the dataset, where it has files.")
+    dataset_options: dict[str, Plain] = Field(
+        {}, description="Options of the dataset, such as `tokenizer` of `sentences`; `nas-compress list data` has them."
+    )
     seed: Seed = Field(42, description="Seed of every random choice.")
     output: FilePath | None = Field(None, description="Folder for everything; null for `outputs/NAME`.")
     latency: TimingConfig = Field(
         default_factory=TimingConfig,
-        description="How the latency of each step's network is measured, before and after it, in ONNX Runtime.",
+        description="How the latency of each step's network is measured, before and after it.",
     )
     steps: Annotated[list[Step], Field(min_length=1)] = Field(description="The steps, in order.")
 
@@ -108,7 +113,7 @@ class Recipe(Settings):
     def untrained(self) -> bool:
         """Whether sub-networks have random weights until a step trains one.
 
-        So it is after a search by `denas`, which looks at no weights, where none are named, published, or trained by a
+        So it is after a search by `denas`, which looks at no weights, where none are named, registered, or trained by a
         step.
         """
         nas = self.step("nas")
@@ -120,6 +125,11 @@ class Recipe(Settings):
 
         return self.supernet in supernets and supernets.entry(self.supernet).info.get("weights") is None
 
+    @property
+    def loads_weights(self) -> bool:
+        """Whether trained weights come from elsewhere: a file that is named, or what the registry has."""
+        return self.step("train_supernet") is None and not self.untrained
+
     def nas_config(self, results_csv_path: Path) -> NASConfig:
         """Return the `nas` step as a search config.
 
@@ -130,7 +140,7 @@ class Recipe(Settings):
         if not isinstance(options, NasStep):
             raise ConfigError("the recipe has no 'nas' step")
         section = options.section()
-        for name in ("supernet", "supernet_ckpt_path", "dataset", "dataset_path"):
+        for name in ("supernet", "supernet_ckpt_path", "dataset", "dataset_path", "dataset_options"):
             section[name] = getattr(self, name)
         section["results_csv_path"] = results_csv_path
         search = {
@@ -173,6 +183,7 @@ class Recipe(Settings):
             return
         yield from checks.supernet_problems(self.supernet, [], ())
         yield from checks.dataset_problems(self, ())
+        yield from task_problems(task_of(self.supernet), self.steps)
         yield from checks.results_path_problems(self.folder / "report.json", ("output",))
         if self.step("train_supernet") is not None:
             if self.supernet_ckpt_path is not None:
@@ -192,6 +203,8 @@ class Recipe(Settings):
 
     def _format_problems(self) -> Iterator[Problem]:
         """Yield a problem where a step needs an ONNX file that the `export` step does not write."""
+        if task_of(self.supernet).no_onnx is not None:
+            return
         for index, step in enumerate(self.steps):
             if not isinstance(step.options, ExportStep) or "onnx" in step.options.formats:
                 continue

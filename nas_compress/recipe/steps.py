@@ -25,6 +25,7 @@ from nas_compress.objectives.config import TimingConfig
 from nas_compress.option_values import Constraints
 from nas_compress.recipe.conditions import ConditionText
 from nas_compress.settings import Count, Location, Settings
+from nas_compress.tasks import QUALITIES
 from nas_compress.training.config import FinetuneOptions, SupernetTrainOptions
 
 
@@ -100,7 +101,8 @@ class SelectStep(Settings):
     )
     maximize: str | None = Field(
         None,
-        description="The metric to maximize; where neither is given, `acc`, or `de_score` after a train-free search.",
+        description="The metric to maximize; where neither is given, the choice is by the quality of the task (`acc`, "
+        "`f1`, `bleu`, `wer`), or by `de_score` after a train-free search.",
     )
     minimize: str | None = Field(None, description="The metric to minimize, instead of `maximize`.")
 
@@ -112,8 +114,12 @@ class SelectStep(Settings):
         """
         if self.minimize:
             return "minimize", self.minimize
-        score = "de_score" in measured and "acc" not in measured
-        return "maximize", self.maximize or ("de_score" if score else "acc")
+        if self.maximize:
+            return "maximize", self.maximize
+        found = next((quality for quality in QUALITIES.values() if quality.objective in measured), None)
+        if found is None:
+            return "maximize", "de_score" if "de_score" in measured else "acc"
+        return found.direction, found.objective
 
 
 def _listed(value: object) -> object:
@@ -126,7 +132,7 @@ ConditionList = Annotated[list[ConditionText], BeforeValidator(_listed)]
 class Conditional(Settings):
     """What steps that change the chosen network have in common: conditions on what they come to.
 
-    The network is measured before and after such a step, on search-validation images. A condition is `not faster`,
+    The network is measured before and after such a step, on the search-validation part. A condition is `not faster`,
     `not smaller`, or a figure and a number, such as `accuracy drop > 1 %`.
     """
 
@@ -183,12 +189,12 @@ class ExportStep(Settings):
 
 
 class BenchmarkStep(Settings):
-    """Measure the exported files again, on test images that neither training nor search saw."""
+    """Measure the exported files again, on the test part, which neither training nor search saw."""
 
     where: ClassVar[Location] = ("benchmark",)
 
     batch_size: Count = Field(1, description="Batch size at which latency is measured.")
-    eval_batch_size: Count = Field(256, description="Batch size for accuracy.")
+    eval_batch_size: Count = Field(256, description="Batch size for accuracy, or the task's other figure.")
     latency: TimingConfig = Field(default_factory=TimingConfig, description="How latency is measured.")
 
 

@@ -51,6 +51,16 @@ def test_round_trip(tmp_path):
     assert Recipe.from_yaml(tmp_path / "recipe.yaml") == whole
 
 
+def test_stages_are_written_and_read(tmp_path):
+    stages = [{"epochs": 3}, {"elastic": dict.fromkeys(("ks", "e", "d", "r")), "epochs": 2, "sort": True}]
+    whole = recipe({"train_supernet": {"algorithm": "progressive_shrinking", "stages": stages}}, output=tmp_path)
+    whole.check()
+    whole.to_yaml(tmp_path / "recipe.yaml")
+    again = Recipe.from_yaml(tmp_path / "recipe.yaml").step("train_supernet")
+    assert again == whole.step("train_supernet")
+    assert again.epochs == 5
+
+
 def test_options_of_other_approaches_are_not_written(tmp_path):
     whole = recipe(TRAIN, {"nas": {"approach": "full", "training_samples": 9}}, output=tmp_path)
     whole.to_yaml(tmp_path / "recipe.yaml")
@@ -118,6 +128,10 @@ def test_a_name_comes_from_the_file(tmp_path):
 @pytest.mark.parametrize(
     ("steps", "expected"),
     [
+        (
+            [{"train_supernet": {"subnets_per_step": 1}}],
+            "steps[0].train_supernet: subnets_per_step = 1 is not allowed; the sandwich rule wants at least 2",
+        ),
         (["quantise"], "steps[0]: unknown step 'quantise' (did you mean 'quantize'?); known: train_supernet, nas"),
         ([{"quantise": {}}], "steps[0]: unknown step 'quantise' (did you mean 'quantize'?)"),
         ([{"nas": {}, "select": {}}], "steps[0]: a step has one name, got nas, select; start each with '- '"),
@@ -247,7 +261,14 @@ def test_assignment_to_a_training_step_is_validated():
             [*WHOLE[:-1], {"benchmark": {"latency": {"min_runs": 9, "max_runs": 4}}}],
             "steps[8].benchmark.latency.min_runs: 9 is larger than max_runs (4)",
         ),
-        ([{"train_supernet": {"subnets_per_step": 1}}], "the sandwich rule wants at least 2"),
+        (
+            [{"train_supernet": {"algorithm": "progressive_shrinking", "epochs": 5}}],
+            "steps[0].train_supernet.epochs: 5 epochs are too few: 'digits_mbv3' shrinks in 6 stages",
+        ),
+        (
+            [{"train_supernet": {"algorithm": "progressive_shrinking", "stages": [{"epochs": 5}]}}],
+            "steps[0].train_supernet.stages: the last stage trains 1 of ",
+        ),
     ],
 )
 def test_check_finds_what_does_not_fit_together(steps, expected):

@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from nas_compress.recipe.conditions import Figures, parse_condition
 
-BEFORE = Figures(accuracy=90.0, latency=2.0, size=1_000_000)
+BEFORE = Figures(quality=90.0, latency=2.0, size=1_000_000)
 
 
 @pytest.mark.parametrize(
