@@ -153,13 +153,10 @@ class RunFolder:
         if not self._index.is_file():
             return None
         index = self._read_index()
-        for field_ in sorted({*self._run, *index.run}):
-            here, there = self._run.get(field_), index.run.get(field_)
-            if here != there:
-                raise CheckpointError(
-                    f"{self._index} is of another run: {_difference(field_, there, here)}; "
-                    "give another folder, or delete this one to start anew"
-                )
+        if difference := _difference("", index.run, self._run):
+            raise CheckpointError(
+                f"{self._index} is of another run: {difference}; give another folder, or delete this one to start anew"
+            )
         state = _parts(self.path / index.state)
         _check_state(module, state, self.path / index.state)
         load_into(module, state.weights, self.path / index.state)
@@ -225,10 +222,12 @@ def _check_state(module: nn.Module, state: TrainingState, path: Path) -> None:
             raise CheckpointError(f"{path} is damaged: {kind} of {name!r} has shape {got}, this network wants {want}")
 
 
-def _difference(field: str, there: Any, here: Any) -> str:
-    """Name the first difference between two values, going down into dictionaries."""
+def _difference(field: str, there: Any, here: Any) -> str | None:
+    """Name the first difference between two values, going down into dictionaries; None where there is none.
+
+    What is missing counts as null, so that a run of an earlier release goes on where later ones have more options.
+    """
     if isinstance(there, dict) and isinstance(here, dict):
-        for key in sorted({*there, *here}):
-            if there.get(key) != here.get(key):
-                return _difference(f"{field}.{key}", there.get(key), here.get(key))
-    return f"{field} was {there!r} there, is {here!r} here"
+        parts = (_difference(f"{field}.{key}", there.get(key), here.get(key)) for key in sorted({*there, *here}))
+        return next((part for part in parts if part), None)
+    return None if there == here else f"{field.removeprefix('.')} was {there!r} there, is {here!r} here"

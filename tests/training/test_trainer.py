@@ -132,6 +132,21 @@ def test_another_run_in_the_folder_is_refused(data: ImageData, make_supernet: Ma
         finetune(subnet, data, 12, FinetuneConfig(epochs=1), checkpoint_dir=tmp_path)
 
 
+def test_a_missing_option_counts_as_null(
+    data: ImageData, make_supernet: Make, tmp_path: Path
+) -> None:
+    config = SHORT.model_copy(update={"epochs": 1})
+    done = train_supernet(make_supernet(), data, config, checkpoint_dir=tmp_path)
+    index = json.loads((tmp_path / "training.json").read_text())
+    del index["run"]["config"]["ema"]
+    (tmp_path / "training.json").write_text(json.dumps(index))
+    assert train_supernet(make_supernet(), data, config, checkpoint_dir=tmp_path) == done
+    del index["run"]["config"]["epochs"]
+    (tmp_path / "training.json").write_text(json.dumps(index))
+    with pytest.raises(CheckpointError, match=r"config\.epochs was None there, is 1 here"):
+        train_supernet(make_supernet(), data, config, checkpoint_dir=tmp_path)
+
+
 @pytest.mark.parametrize("content", ["", "{}", '{"format": "other"}', "[1]", "3", "null"])
 def test_a_damaged_index_is_named(data: ImageData, make_supernet: Make, tmp_path: Path, content: str) -> None:
     (tmp_path / "training.json").write_text(content)
