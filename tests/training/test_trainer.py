@@ -132,9 +132,7 @@ def test_another_run_in_the_folder_is_refused(data: ImageData, make_supernet: Ma
         finetune(subnet, data, 12, FinetuneConfig(epochs=1), checkpoint_dir=tmp_path)
 
 
-def test_a_missing_option_counts_as_null(
-    data: ImageData, make_supernet: Make, tmp_path: Path
-) -> None:
+def test_a_missing_option_counts_as_null(data: ImageData, make_supernet: Make, tmp_path: Path) -> None:
     config = SHORT.model_copy(update={"epochs": 1})
     done = train_supernet(make_supernet(), data, config, checkpoint_dir=tmp_path)
     index = json.loads((tmp_path / "training.json").read_text())
