@@ -18,7 +18,7 @@ from nas_compress.objectives.config import LatencyConfig, TimingConfig
 from nas_compress.recipe import STEP_NAMES, Recipe, Step
 from nas_compress.settings import models_in
 from nas_compress.supernets.precision_config import PrecisionConfig
-from nas_compress.training.config import AugmentConfig, SpecAugmentConfig, StageOptions
+from nas_compress.training.config import AugmentConfig, StageOptions
 
 PAGE = Path(__file__).with_name("configuration.md")
 
@@ -92,7 +92,6 @@ def render() -> str:
     parts.append(_section("`accuracy_criterion` of the `quantize` step", AccuracyCriterion))
     parts.append(_section("`tuning_criterion` of the `quantize` step", TuningCriterion))
     parts.append(_section("`augment` of the steps that train", AugmentConfig))
-    parts.append(_section("`spec_augment` of the steps that train", SpecAugmentConfig))
     parts.append(_section("Each of the `stages` of `train_supernet`", StageOptions))
     return "\n".join(parts)
 

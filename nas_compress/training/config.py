@@ -34,15 +34,6 @@ class AugmentConfig(Settings):
     flip: bool = Field(False, description="Mirror half of the images left to right")
 
 
-class SpecAugmentConfig(Settings):
-    """Random masks over the features of training utterances, drawn anew for each of them and step."""
-
-    frequency_masks: int = Field(1, ge=0, description="Masks over mel bands")
-    frequency_width: float = Field(0.2, ge=0, le=1, description="Largest width of one, as a share of the bands")
-    time_masks: int = Field(1, ge=0, description="Masks over time")
-    time_width: float = Field(0.2, ge=0, le=1, description="Largest width of one, as a share of the utterance")
-
-
 class TrainOptions(Settings):
     """What training a super-network and fine-tuning a sub-network have in common.
 
@@ -108,9 +99,6 @@ class TrainOptions(Settings):
     precision: Precision = Field("auto", description="fp32, bf16 (autocast), or what the device does best")
     augment: AugmentConfig | None = Field(
         default_factory=AugmentConfig, description="Random changes of images; null for none"
-    )
-    spec_augment: SpecAugmentConfig | None = Field(
-        None, description="Speech alone: random masks over the features; null for none"
     )
 
     @model_validator(mode="after")

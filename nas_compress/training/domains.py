@@ -39,6 +39,6 @@ def examples_of(
         case TranslationData():
             return TranslationExamples(data, precision)
         case SpeechData():
-            return SpeechExamples(data, options, precision)
+            return SpeechExamples(data, precision)
         case _:
             raise DataError(f"data {data.name!r} cannot be trained on")

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nas_compress.data import speech
-from nas_compress.data.spec_augment import spec_augment
 from nas_compress.errors import ConfigError
 from nas_compress.supernets.asr import encoded_lengths
 from nas_compress.supernets.asr_config import BLANK
-from nas_compress.training.config import Precision, TrainOptions
+from nas_compress.training.config import Precision
 from nas_compress.training.examples import Answers, Batch, Examples, Teacher
 from nas_compress.training.lengths import like_lengths
 
@@ -71,16 +68,14 @@ class SpeechExamples(Examples):
 
     Args:
         data: The data source.
-        options: Masks over the features.
         precision: fp32 or bf16.
     """
 
     metric = "token accuracy"
 
-    def __init__(self, data: speech.SpeechData, options: TrainOptions, precision: Precision) -> None:
+    def __init__(self, data: speech.SpeechData, precision: Precision) -> None:
         self.name, self.fingerprint = data.name, data.fingerprint
         self._data = data
-        self._masks = None if options.spec_augment is None else options.spec_augment.model_dump()
         self._precision = precision
         self._lengths = torch.tensor([data.train.tokens(i) for i in range(len(data.train))])
 
@@ -93,12 +88,8 @@ class SpeechExamples(Examples):
         return len(self._data.val)
 
     def batch(self, indices: Tensor, generator: torch.Generator | None, device: torch.device) -> SpeechBatch:
-        """Return some training utterances; see the base class."""
-        utterances = self._data.train.batch(indices.tolist())
-        if self._masks is not None and generator is not None:
-            masked = spec_augment(utterances.features, utterances.lengths, generator, **self._masks)
-            utterances = replace(utterances, features=masked)
-        return SpeechBatch(utterances, self._precision, device)
+        """Return some training utterances, always unchanged; see the base class."""
+        return SpeechBatch(self._data.train.batch(indices.tolist()), self._precision, device)
 
     def validation(self, indices: Tensor, device: torch.device) -> SpeechBatch:
         """Return some search-validation utterances; see the base class."""

@@ -19,13 +19,7 @@ from nas_compress.errors import DataError, TrainingError
 from nas_compress.objectives.speech import WordErrorRate
 from nas_compress.supernets.asr import AsrSupernet, build
 from nas_compress.supernets.asr_config import BLANK, FSDD_ASR, AsrConfig
-from nas_compress.training.config import (
-    Algorithm,
-    DistillConfig,
-    FinetuneConfig,
-    SpecAugmentConfig,
-    SupernetTrainConfig,
-)
+from nas_compress.training.config import Algorithm, DistillConfig, FinetuneConfig, SupernetTrainConfig
 from nas_compress.training.speech import SpeechBatch, SpeechExamples
 from nas_compress.training.trainer import TrainProgress, finetune, train_supernet
 
@@ -90,7 +84,7 @@ def _equal(one: nn.Module, other: nn.Module) -> bool:
 
 
 def _loss(net: nn.Module, data: SpeechData, ctc_weight: float = 0.3) -> float:
-    batch = SpeechExamples(data, FinetuneConfig(), "fp32").batch(torch.arange(6), None, CPU)
+    batch = SpeechExamples(data, "fp32").batch(torch.arange(6), None, CPU)
     with torch.no_grad():
         options = FinetuneConfig(ctc_weight=ctc_weight, label_smoothing=0.0)
         return float(batch.loss(batch.answers(net, None), None, options))
@@ -124,7 +118,7 @@ def test_the_loss_is_the_weighted_sum_of_both(data: SpeechData) -> None:
 
 def test_a_teacher_counts_in_the_part_of_the_decoder(data: SpeechData) -> None:
     net = _net().eval()
-    batch = SpeechExamples(data, FinetuneConfig(), "fp32").batch(torch.arange(4), None, CPU)
+    batch = SpeechExamples(data, "fp32").batch(torch.arange(4), None, CPU)
     with torch.no_grad():
         answers = batch.answers(net, None)
     assert answers.extra is not None
@@ -152,7 +146,7 @@ def test_training_lowers_the_loss_of_all_subnets(data: SpeechData, algorithm: Al
 def test_interrupted_training_ends_bit_for_bit_as_an_uninterrupted_one(
     data: SpeechData, tmp_path: Path, algorithm: Algorithm
 ) -> None:
-    config = SupernetTrainConfig(**_options(algorithm, epochs=4), ema=0.9, curve=0, spec_augment=SpecAugmentConfig())
+    config = SupernetTrainConfig(**_options(algorithm, epochs=4), ema=0.9, curve=0)
     straight, resumed = _net(dropout=0.2), _net(dropout=0.2)
     entries = train_supernet(straight, data, config)
     for epoch, step in ((2, 3), (4, 1)):
@@ -208,23 +202,8 @@ def test_more_padding_changes_nothing(data: SpeechData) -> None:
     assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(*gradients, strict=True))
 
 
-def test_masks_are_of_training_alone(data: SpeechData) -> None:
-    masked = SpeechExamples(data, FinetuneConfig(spec_augment=SpecAugmentConfig(time_width=0.5)), "fp32")
-    plain = SpeechExamples(data, FinetuneConfig(), "fp32")
-    net, indices = _net().eval(), torch.arange(4)
-
-    def said(batch: SpeechBatch) -> Tensor:
-        with torch.no_grad():
-            return batch.answers(net, None).logits
-
-    one, same, other = (said(masked.batch(indices, torch.Generator().manual_seed(s), CPU)) for s in (0, 0, 1))
-    assert torch.equal(one, same) and not torch.equal(one, other)
-    assert torch.equal(said(masked.batch(indices, None, CPU)), said(plain.batch(indices, None, CPU)))
-    assert torch.equal(said(masked.validation(indices, CPU)), said(plain.validation(indices, CPU)))
-
-
 def test_steps_hold_transcripts_of_like_lengths_each_at_most_once(data: SpeechData) -> None:
-    steps = SpeechExamples(data, FinetuneConfig(), "fp32").order(5, torch.Generator().manual_seed(0))
+    steps = SpeechExamples(data, "fp32").order(5, torch.Generator().manual_seed(0))
     numbers = [i for step in steps for i in step.tolist()]
     assert len(steps) == 4 and len(set(numbers)) == len(numbers) == 20
     lengths = [[len(data.train.transcripts[i].split()) for i in step.tolist()] for step in steps]
