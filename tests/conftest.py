@@ -2,6 +2,8 @@
 
 import logging
 import os
+import signal
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +11,11 @@ import pytest
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # as many processes as cores: each has one
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+# Tests send Ctrl-C, which a shell has the processes ignore that it starts in the background.
+if threading.current_thread() is threading.main_thread():
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -20,8 +20,12 @@ class Interruption:
         self._before: Any = None
 
     def __enter__(self) -> Self:
-        """Take Ctrl-C over, in the main thread alone (Python delivers signals to no other)."""
-        if threading.current_thread() is threading.main_thread():
+        """Take Ctrl-C over, in the main thread alone (Python delivers signals to no other).
+
+        A process that ignores it, as those in the background of a script do, or that has its own handler, keeps that.
+        """
+        main = threading.current_thread() is threading.main_thread()
+        if main and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
             self._before = signal.signal(signal.SIGINT, self._request)
         return self
 
