@@ -44,10 +44,20 @@ def check_network(data: Data, net: Supernet) -> None:
         check_text_fit(cast(TextData[TextSplit], data), config.vocabulary, config.positions, config.num_classes)
     elif isinstance(data, TranslationData) and isinstance(config, HATConfig):
         check_translation_fit(data, config.source_vocabulary, config.target_vocabulary)
+        _check_sentences(data, config.max_positions)
     elif isinstance(data, SpeechData) and isinstance(config, AsrConfig):
         check_fit_speech(data, config.mels, config.vocabulary)
     elif isinstance(config, BertConfig | HATConfig | AsrConfig) or isinstance(net, ImageSupernet):
         raise DataError(f"data {data.name!r} is not for a network like {net.name!r}: their tasks differ")
+
+
+def _check_sentences(data: TranslationData, positions: int) -> None:
+    longest = max(map(len, (*data.train.sources, *data.train.targets)))
+    if longest > positions:
+        raise DataError(
+            f"data {data.name!r} has a training sentence of {longest} tokens, the net takes {positions}; "
+            "leave longer ones out with the option longest"
+        )
 
 
 def _same_task(data: TextData[Any], config: BertConfig) -> bool:

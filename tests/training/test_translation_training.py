@@ -193,6 +193,11 @@ def test_wrong_uses(data: TranslationData) -> None:
     net = HATSupernet("other", HATConfig(encoder_layer_num=3, source_vocabulary=99, target_vocabulary=99), seed=0)
     with pytest.raises(DataError, match="16 source tokens, the net has 99"):
         train_supernet(net, data, SupernetTrainConfig(epochs=1))
+    longest = max(map(len, (*data.train.sources, *data.train.targets)))
+    sizes: dict[str, Any] = {"source_vocabulary": 16, "target_vocabulary": 16, "source_length": 2, "target_length": 2}
+    short = HATSupernet("short", HATConfig(encoder_layer_num=3, max_positions=longest - 1, **sizes), seed=0)
+    with pytest.raises(DataError, match=f"a training sentence of {longest} tokens, the net takes {longest - 1}; leave"):
+        train_supernet(short, data, SupernetTrainConfig(epochs=1))
     with pytest.raises(ConfigError, match="must be a module"):
         subnet = _net().extract(_net().space.largest())
         finetune(subnet, data, config=DistillConfig(epochs=1, **ADAM), teacher=lambda images: images)
