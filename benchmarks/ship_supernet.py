@@ -71,6 +71,7 @@ def ship(
     dtype: str = "fp32",
     seconds: float | None = None,
     licence: str | None = None,
+    note: str = "",
     dataset_path: Path | None = None,
     calibration_images: int = CALIBRATION_IMAGES,
 ) -> Card:
@@ -84,6 +85,7 @@ def ship(
         dtype: What matrices are stored in: fp32, fp16 or bf16; vectors and statistics stay as they are.
         seconds: Time that the training took, where `steps.json` does not say.
         licence: That of the data, where `LICENCES` does not say.
+        note: What else is to be known of the data or the training, in a sentence.
         dataset_path: Where the data are now, in place of the recipe's folder.
         calibration_images: Training images for BN recalibration.
 
@@ -100,7 +102,7 @@ def ship(
         raise ConfigError(f"the licence of data {dataset!r} is not known here; give --licence")
     data = load_data(dataset, dataset_path or recipe.dataset_path)
     training = {"dataset": dataset, "data": data.fingerprint, "licence": licence, "recipe": training_recipe(recipe)}
-    training |= {"log": outcome["log"], "seconds": seconds, "machine": machine, "versions": versions()}
+    training |= {"note": note, "log": outcome["log"], "seconds": seconds, "machine": machine, "versions": versions()}
     file = weights_file(name, to)
     draft = file.with_name(f".{name}.draft.safetensors")
     try:
@@ -220,6 +222,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--dtype", choices=DTYPES, default="fp32", help="what matrices are stored in")
     parser.add_argument("--seconds", type=float, help="time of the training, where steps.json does not say")
     parser.add_argument("--licence", help="that of the data, where it is not known here")
+    parser.add_argument("--note", default="", help="what else is to be known, in a sentence")
     parser.add_argument("--dataset-path", type=Path, help="where the data are, if not in the recipe's folder")
     parser.add_argument("--to", type=Path, default=FOLDER, help="where the two files go")
     options = vars(parser.parse_args(arguments))

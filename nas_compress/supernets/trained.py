@@ -58,6 +58,7 @@ class Card(BaseModel):
         dataset: Name of the data source.
         data: Fingerprint of the data and its parts.
         licence: That of the data.
+        note: What else is to be known of the data or the training, in a sentence; empty for nothing.
         recipe: What makes the weights again: `nas-compress train-supernet RECIPE`.
         log: What each epoch of training came to.
         seconds: Time that the training took.
@@ -80,6 +81,7 @@ class Card(BaseModel):
     dataset: str
     data: str
     licence: str
+    note: str = ""
     recipe: dict[str, Any]
     log: list[dict[str, Any]]
     seconds: float = Field(gt=0)
