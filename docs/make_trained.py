@@ -84,7 +84,8 @@ def _section(card: Card) -> str:
 def _lines(card: Card) -> Iterator[str]:
     yield f"### `{card.supernet}`\n"
     facts = {key: value for key, value in card.conditions.items() if key not in ("dataset", "data", "split")}
-    yield f"- Data: `{card.dataset}`, fingerprint `{card.data}`; licence: {card.licence}.{card.note and f' {card.note}'}"
+    note = f" {card.note}" if card.note else ""
+    yield f"- Data: `{card.dataset}`, fingerprint `{card.data}`; licence: {card.licence}.{note}"
     yield f"- Measured on the {card.conditions['split']} part: {_words(facts)}."
     yield f"- Parameters: {', '.join(f'{_short(r.params)} ({r.role})' for r in card.results)}."
     yield f"- Training: {_duration(card.seconds)}, {card.machine}; {_words(card.versions)}."
