@@ -11,8 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from nas_compress.data.fit import Data
 from nas_compress.training.config import Precision, TrainOptions
 from nas_compress.training.distillation import distillation_loss
+from nas_compress.training.lengths import like_lengths
 
 Teacher = nn.Module | Callable[[Tensor], Tensor]
 """A network that gives what the trained one gives: a module, or (of images) a session on the CPU (of an ONNX file)."""
@@ -94,19 +96,25 @@ class Batch(ABC):
 class Examples(ABC):
     """The examples of a data source, as training wants them.
 
-    Attributes:
-        name: Name of the data source.
-        fingerprint: Hash of its contents.
-        metric: What the share of right rows is called.
+    Args:
+        data: The data source.
+        precision: fp32 or bf16.
+        lengths: Length of each training example, shape (examples,); None where all are of one size.
     """
 
-    name: str
-    fingerprint: str
-    metric: str = "accuracy"
+    def __init__(self, data: Data, precision: Precision, lengths: Tensor | None = None) -> None:
+        self._sizes = len(data.train), len(data.val)
+        self._precision = precision
+        self._lengths = lengths
 
-    @abstractmethod
     def __len__(self) -> int:
         """Return the number of training examples."""
+        return self._sizes[0]
+
+    @property
+    def validation_size(self) -> int:
+        """Number of search-validation examples."""
+        return self._sizes[1]
 
     @abstractmethod
     def batch(self, indices: Tensor, generator: torch.Generator | None, device: torch.device) -> Batch:
@@ -122,15 +130,13 @@ class Examples(ABC):
     def validation(self, indices: Tensor, device: torch.device) -> Batch:
         """Return some search-validation examples, unchanged; the first n are a fair sample."""
 
-    @property
-    @abstractmethod
-    def validation_size(self) -> int:
-        """Number of search-validation examples."""
-
     def order(self, batch_size: int, generator: torch.Generator) -> list[Tensor]:
-        """Return the steps of an epoch, each the numbers of its examples: all in a random order.
+        """Return the steps of an epoch, each the numbers of its examples, in a random order.
 
-        An incomplete last batch is left out, another one in each epoch.
+        Examples of different lengths are in steps with their like (`like_lengths`). An incomplete last batch is left
+        out, another one in each epoch.
         """
+        if self._lengths is not None:
+            return like_lengths(self._lengths, batch_size, generator)
         steps = len(self) // batch_size
         return list(torch.split(torch.randperm(len(self), generator=generator)[: steps * batch_size], batch_size))

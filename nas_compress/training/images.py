@@ -47,20 +47,11 @@ class ImageExamples(Examples):
     """
 
     def __init__(self, data: ImageData, options: TrainOptions, precision: Precision, largest_resolution: int) -> None:
-        self.name, self.fingerprint = data.name, data.fingerprint
+        super().__init__(data, precision)
         self._data = data
-        self._precision = precision
         # Stored images are augmented at their own size, others at the largest size that is needed.
         self._base = data.native_resolution or largest_resolution
         self._augment = None if options.augment is None else Augmentation(**options.augment.model_dump())
-
-    def __len__(self) -> int:
-        return len(self._data.train)
-
-    @property
-    def validation_size(self) -> int:
-        """Number of search-validation images."""
-        return len(self._data.val)
 
     def batch(self, indices: Tensor, generator: torch.Generator | None, device: torch.device) -> ImageBatch:
         """Return some training images; see the base class."""

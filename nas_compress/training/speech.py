@@ -12,7 +12,6 @@ from nas_compress.supernets.asr import encoded_lengths
 from nas_compress.supernets.asr_config import BLANK
 from nas_compress.training.config import Precision
 from nas_compress.training.examples import Answers, Batch, Examples, Teacher
-from nas_compress.training.lengths import like_lengths
 
 
 def ctc_loss(log_probabilities: Tensor, lengths: Tensor, tokens: Tensor, token_lengths: Tensor) -> Tensor:
@@ -71,21 +70,10 @@ class SpeechExamples(Examples):
         precision: fp32 or bf16.
     """
 
-    metric = "token accuracy"
-
     def __init__(self, data: speech.SpeechData, precision: Precision) -> None:
-        self.name, self.fingerprint = data.name, data.fingerprint
+        # How long an utterance takes is known by its transcript, without reading any audio.
+        super().__init__(data, precision, torch.tensor([data.train.tokens(i) for i in range(len(data.train))]))
         self._data = data
-        self._precision = precision
-        self._lengths = torch.tensor([data.train.tokens(i) for i in range(len(data.train))])
-
-    def __len__(self) -> int:
-        return len(self._data.train)
-
-    @property
-    def validation_size(self) -> int:
-        """Number of search-validation utterances."""
-        return len(self._data.val)
 
     def batch(self, indices: Tensor, generator: torch.Generator | None, device: torch.device) -> SpeechBatch:
         """Return some training utterances, always unchanged; see the base class."""
@@ -94,10 +82,3 @@ class SpeechExamples(Examples):
     def validation(self, indices: Tensor, device: torch.device) -> SpeechBatch:
         """Return some search-validation utterances; see the base class."""
         return SpeechBatch(self._data.val.batch(indices.tolist()), self._precision, device)
-
-    def order(self, batch_size: int, generator: torch.Generator) -> list[Tensor]:
-        """Return the steps of an epoch, each of transcripts of like lengths; see the base class and `like_lengths`.
-
-        How long an utterance takes is known by its transcript, without reading any audio.
-        """
-        return like_lengths(self._lengths, batch_size, generator)

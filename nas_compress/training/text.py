@@ -15,7 +15,6 @@ from nas_compress.errors import DataError
 from nas_compress.training.config import Precision, TrainOptions
 from nas_compress.training.distillation import distillation_loss
 from nas_compress.training.examples import Answers, Batch, Examples, Teacher
-from nas_compress.training.lengths import like_lengths
 
 PADDED = -1e9
 """Logit of padding, which holds no start and no end of an answer: its probability is 0 at any temperature in use."""
@@ -103,20 +102,9 @@ class TextExamples(Examples):
     """
 
     def __init__(self, data: TextData[TextSplit] | TextData[QuestionSplit], precision: Precision) -> None:
-        self.name, self.fingerprint = data.name, data.fingerprint
+        super().__init__(data, precision, data.train.tokens[1].sum(1))
         self._train, self._val = data.train, data.val
         self._classes = len(data.classes)
-        self._precision = precision
-        if isinstance(data.train, QuestionSplit):
-            self.metric = "accuracy of starts and ends"
-
-    def __len__(self) -> int:
-        return len(self._train)
-
-    @property
-    def validation_size(self) -> int:
-        """Number of search-validation sentences, or rows of questions."""
-        return len(self._val)
 
     def batch(self, indices: Tensor, generator: torch.Generator | None, device: torch.device) -> TextBatch:
         """Return some training examples, which nothing is changed in; see the base class."""
@@ -125,10 +113,6 @@ class TextExamples(Examples):
     def validation(self, indices: Tensor, device: torch.device) -> TextBatch:
         """Return some search-validation examples; see the base class."""
         return self._batch(self._val, indices, device)
-
-    def order(self, batch_size: int, generator: torch.Generator) -> list[Tensor]:
-        """Return the steps of an epoch, each of rows of like lengths; see the base class and `like_lengths`."""
-        return like_lengths(self._train.tokens[1].sum(1), batch_size, generator)
 
     def _batch(self, split: TextSplit, indices: Tensor, device: torch.device) -> TextBatch:
         ids, mask, types = (each.to(device) for each in split.rows(indices))

@@ -10,7 +10,6 @@ from nas_compress.data.vocabulary import PAD
 from nas_compress.errors import ConfigError
 from nas_compress.training.config import Precision
 from nas_compress.training.examples import Answers, Batch, Examples, Teacher
-from nas_compress.training.lengths import like_lengths
 
 
 class TranslationBatch(Batch):
@@ -39,22 +38,10 @@ class TranslationExamples(Examples):
         precision: fp32 or bf16.
     """
 
-    metric = "token accuracy"
-
     def __init__(self, data: translation.TranslationData, precision: Precision) -> None:
-        self.name, self.fingerprint = data.name, data.fingerprint
-        self._data = data
-        self._precision = precision
         pairs = zip(data.train.sources, data.train.targets, strict=True)
-        self._lengths = torch.tensor([len(source) + len(target) for source, target in pairs])
-
-    def __len__(self) -> int:
-        return len(self._data.train)
-
-    @property
-    def validation_size(self) -> int:
-        """Number of search-validation sentences."""
-        return len(self._data.val)
+        super().__init__(data, precision, torch.tensor([len(source) + len(target) for source, target in pairs]))
+        self._data = data
 
     def batch(self, indices: Tensor, generator: torch.Generator | None, device: torch.device) -> TranslationBatch:
         """Return some training sentences, always unchanged; see the base class."""
@@ -63,7 +50,3 @@ class TranslationExamples(Examples):
     def validation(self, indices: Tensor, device: torch.device) -> TranslationBatch:
         """Return some search-validation sentences; see the base class."""
         return TranslationBatch(self._data.val.batch(indices), self._precision, device)
-
-    def order(self, batch_size: int, generator: torch.Generator) -> list[Tensor]:
-        """Return the steps of an epoch, each of sentences of like lengths; see the base class and `like_lengths`."""
-        return like_lengths(self._lengths, batch_size, generator)
