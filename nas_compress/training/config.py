@@ -113,6 +113,12 @@ class TrainOptions(Settings):
             raise ValueError(f"betas = {self.betas}; want two numbers of at least 0 and less than 1")
         return self
 
+    @model_validator(mode="after")
+    def _a_target_is_looked_at(self) -> Self:
+        if self.target is not None and self.curve == 0:
+            raise ValueError(f"target = {self.target:g} is looked for on the curve, and curve is 0; give it examples")
+        return self
+
     @property
     def peak_lr(self) -> float:
         """The highest learning rate: `lr`, or the optimizer's default."""

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from squares import equal, largest_difference, plain_network, squares, tiny_supernet, weights
 from torch import nn
 
+from nas_compress.errors import ConfigError
 from nas_compress.training.average import WeightAverage
 from nas_compress.training.checkpoint import EpochLog
 from nas_compress.training.config import FinetuneConfig, SupernetTrainConfig
@@ -154,6 +155,11 @@ def test_training_ends_early_at_its_target_and_stays_ended(tmp_path: Path) -> No
     again, found = tune(steps.append, folder=tmp_path, **options)
     assert steps == [] and found == log
     assert equal(weights(again), weights(net))
+
+
+def test_a_target_without_a_curve_is_refused() -> None:
+    with pytest.raises(ConfigError, match="target = 80 is looked for on the curve, and curve is 0"):
+        FinetuneConfig(target=80.0, curve=0)
 
 
 def test_a_target_out_of_reach_changes_nothing() -> None:
