@@ -4,16 +4,18 @@
 
 The recipe names a super-network, its weights or how to train them, the data, and has a `nas` step with accuracy and
 latency. Its search gives three sub-networks, the most accurate ones under `--shares` of the largest one's latency. Each
-is distilled and quantized, and distilled, pruned and quantized; the largest one is quantized alone, and pruned alone
-with as much training. All files are then measured on test images, latencies in turns, for each batch size and number
-of threads, and loaded again in fresh processes by ONNX Runtime alone, which must find the same accuracy exactly.
-Started again, it goes on where it was.
+is distilled and quantized, and distilled, pruned and quantized; the largest one is quantized alone, and pruned alone,
+to each of `--alone`, with as many epochs as the chain has in all. Quantization has the same options everywhere. All
+files are then measured on test images, latencies in turns, for each batch size and number of threads, and loaded again
+in fresh processes by ONNX Runtime alone, which must find the same accuracy exactly. Started again, it goes on where it
+was.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -45,21 +47,22 @@ print(100 * right / len(labels))
 
 def recipes(base: Recipe, options: argparse.Namespace) -> Iterator[tuple[str, Recipe]]:
     """Yield the recipes by name: what is done to the largest sub-network, and to three chosen ones."""
-    distill = {"distill": {"epochs": options.epochs, "batch_size": 128, "lr": options.lr}}
-    training = {"epochs": options.epochs, "batch_size": 128, "lr": options.lr}
-    prune = {"prune": {"target_sparsity": options.sparsity, "rounds": 1, "training": training}}
-    steps: dict[str, list[Any]] = {
-        "largest int8": [{"select": {"architecture": "largest"}}, "quantize"],
-        "largest pruned": [{"select": {"architecture": "largest"}}, prune],
-    }
+    largest_alone = {"select": {"architecture": "largest"}}
+    distill = {"distill": training(options, options.epochs)}
+    quantize = {"quantize": {"method": options.method, "calibration_images": 1000}}
+    steps: dict[str, list[Any]] = {"largest int8": [largest_alone, quantize]}
+    for sparsity in options.alone:
+        pruned = prune(options, sparsity, options.epochs + options.prune_epochs)
+        steps[f"largest pruned {sparsity:g}"] = [largest_alone, pruned]
     searched = state(base)
     result, corner = searched.search(), searched.agent.space.largest()
     largest = next(trial for trial in result if trial.architecture == corner)
     for share in options.shares:
         limit = f"<= {share * largest.values['latency']:.6f} ms"
         chosen = {"select": {"architecture": result.best({"latency": limit}, maximize="acc").architecture.to_dict()}}
-        steps[f"chosen {share:g} int8"] = [chosen, distill, "quantize"]
-        steps[f"chosen {share:g} pruned int8"] = [chosen, distill, prune, "quantize"]
+        steps[f"chosen {share:g} int8"] = [chosen, distill, quantize]
+        smaller = prune(options, options.sparsity, options.prune_epochs)
+        steps[f"chosen {share:g} pruned int8"] = [chosen, distill, smaller, quantize]
     weights = base.supernet_ckpt_path or base.folder / "supernet.safetensors"
     for name, listed in steps.items():
         yield (
@@ -75,6 +78,16 @@ def recipes(base: Recipe, options: argparse.Namespace) -> Iterator[tuple[str, Re
                 steps=[*listed, {"export": {"formats": ["onnx"]}}],
             ),
         )
+
+
+def training(options: argparse.Namespace, epochs: int) -> dict[str, Any]:
+    """Return the options of a training from the labels and the largest sub-network."""
+    return {"epochs": epochs, "batch_size": 128, "lr": options.lr, "precision": options.precision}
+
+
+def prune(options: argparse.Namespace, sparsity: float, epochs: int) -> dict[str, Any]:
+    """Return a step that prunes channels at once and trains what is left."""
+    return {"prune": {"target_sparsity": sparsity, "rounds": 1, "training": training(options, epochs)}}
 
 
 def state(base: Recipe) -> State:
@@ -98,6 +111,9 @@ def artefacts(base: Recipe, options: argparse.Namespace) -> dict[str, Artefact]:
     found: dict[str, Artefact] = {}
     for name, recipe in recipes(base, options):
         print(name, file=sys.stderr)
+        distilled = options.output / name.replace(" pruned", "").replace(" ", "_")
+        if distilled != recipe.folder and distilled.exists() and not recipe.folder.exists():
+            shutil.copytree(distilled, recipe.folder)  # its distillation serves both
         outcomes = compress(recipe, progress=show).outcomes
         exported, size = outcomes["export"]["artefacts"], outcomes["select"]["architecture"]["r"][0]
         for label, file in _named(name).items():
@@ -107,7 +123,7 @@ def artefacts(base: Recipe, options: argparse.Namespace) -> dict[str, Artefact]:
 
 def _named(name: str) -> dict[str, str]:
     """Return what the table calls the files of a recipe, and what the recipe does."""
-    if name == "largest pruned":
+    if name.startswith("largest pruned"):
         return {name: "chosen fp32"}
     plain = {} if "pruned" in name else {f"{name.removesuffix(' int8')} fp32": "chosen fp32"}
     return plain | {name: "chosen int8"}
@@ -132,10 +148,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("recipe", type=Path)
     parser.add_argument("--output", type=Path, required=True, help="folder for everything")
-    parser.add_argument("--shares", type=float, nargs="+", default=[0.3, 0.45, 0.6])
-    parser.add_argument("--epochs", type=int, default=4, help="of each training (default 4)")
+    parser.add_argument("--shares", type=float, nargs="+", default=[0.5, 0.65, 0.8])
+    parser.add_argument("--epochs", type=int, default=8, help="of distillation (default 8)")
+    parser.add_argument("--prune-epochs", type=int, default=4, help="of training after pruning (default 4)")
     parser.add_argument("--lr", type=float, default=0.03)
-    parser.add_argument("--sparsity", type=float, default=0.25, help="share of channels that is pruned")
+    parser.add_argument("--precision", choices=["auto", "fp32", "bf16"], default="auto", help="of training")
+    parser.add_argument("--sparsity", type=float, default=0.25, help="share of channels pruned in the chain")
+    parser.add_argument("--alone", type=float, nargs="+", default=[0.25, 0.5], help="shares pruned of the largest")
+    parser.add_argument("--method", choices=["minmax", "entropy", "percentile"], default="percentile")
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 32])
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     options = parser.parse_args()
@@ -157,11 +177,11 @@ def _print(figures: dict[str, ArtefactFigures], batch: int, threads: int, fresh:
     print(f"\nONNX Runtime, batch {batch}, {threads} thread(s), {cpu}")
     print(f"{'network':28}{'accuracy (%)':>16}{'latency (ms)':>20}{'kB':>9}  fresh process")
     for name, each in figures.items():
-        same = "same" if fresh[name] == each.accuracy.value else f"NOT the same: {fresh[name]:.4f}"
-        accuracy = f"{each.accuracy.value:.2f} ± {each.accuracy.spread:.2f}"
+        same = "same" if fresh[name] == each.quality.value else f"NOT the same: {fresh[name]:.4f}"
+        accuracy = f"{each.quality.value:.2f} ± {each.quality.spread:.2f}"
         latency = f"{each.latency.median_ms:.4f} ± {each.latency.error_ms:.4f}"
         print(f"{name:28}{accuracy:>16}{latency:>20}{each.size_bytes / 1e3:>9.1f}  {same}")
-    for alone in ("largest int8", "largest pruned"):
+    for alone in (name for name in figures if name.startswith("largest") and name != "largest fp32"):
         print(f"better than {alone} in accuracy and latency: {', '.join(_dominating(figures, alone)) or 'none'}")
 
 
@@ -171,7 +191,7 @@ def _dominating(figures: dict[str, ArtefactFigures], alone: str) -> Sequence[str
         name
         for name, each in figures.items()
         if name.startswith("chosen")
-        and each.accuracy.value >= other.accuracy.value
+        and each.quality.value >= other.quality.value
         and each.latency.median_ms <= other.latency.median_ms
     ]
 

@@ -179,7 +179,7 @@ def run(bench: Bench) -> dict[str, Any]:
     seen = {t.architecture: t.values["acc"] for each in found.values() for t in each if t.ok}
     worst = latencies[space.largest()]
     searched = {a: (seen[a], latencies[a]) for a in every}
-    tested = {a: (figures[a].accuracy.value, latencies[a]) for a in every}
+    tested = {a: (figures[a].quality.value, latencies[a]) for a in every}
     sizes = {name: (len(found[name]), len(fronts[name])) for name in found}
     return {
         "search-validation": volumes(fronts, searched, worst),

@@ -76,7 +76,7 @@ def main() -> None:
         "search-validation images": {
             t.architecture: (t.values["acc"], latencies[t.architecture]) for each in fronts.values() for t in each
         },
-        "test images": {a: (each.accuracy.value, latencies[a]) for a, each in figures.items()},
+        "test images": {a: (each.quality.value, latencies[a]) for a, each in figures.items()},
     }
     names = {name: [t.architecture for t in trials] for name, trials in fronts.items()}
     print(f"{count} evaluations each; the largest sub-network in fp32 takes {slowest:.4f} ms")

@@ -62,7 +62,7 @@ def main() -> None:
     files = {"largest_fp32": full, "chosen_fp32": size, "chosen_int8": size}
     artefacts = {name: Artefact(folder / f"{name}.onnx", resolution) for name, resolution in files.items()}
     for name, figures in measure_artefacts(artefacts, data.test).items():
-        accuracy, latency = figures.accuracy, figures.latency
+        accuracy, latency = figures.quality, figures.latency
         print(
             f"{name:12s}  {accuracy.value:.2f} ± {accuracy.spread:.2f} % of {len(data.test)} test images, "
             f"{latency.median_ms:.4f} ± {latency.error_ms:.4f} ms (ONNX Runtime, batch 1, 1 thread)"

@@ -114,7 +114,7 @@ def _predictors(net: Supernet, table: LatencyTable) -> list[tuple[str, LatencyPr
     found: list[tuple[str, LatencyPredictor]] = []
     if table.blocks:
         lookup = LookupTable(net, table)
-        found.append((f"sum of blocks x {lookup.slope:.3f} + {lookup.offset_ms:.3g} ms", lookup))
+        found.append((str(lookup.plane), lookup))
     if len(table.subnets) >= FEWEST_SUBNETS:
         found.append(("learned from the sub-networks", LearnedLatency(net, table)))
     return found

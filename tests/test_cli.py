@@ -1,6 +1,8 @@
 """The commands that need no training, in one process."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 from typer.testing import CliRunner
@@ -32,6 +34,12 @@ def test_list_shows_every_name(run):
     assert code == 0
     for name in [*supernets, *STEP_NAMES, *template_names(), "digits", "latency", "onnxruntime", "dynas", "gp"]:
         assert f"  {name} " in out
+
+
+def test_the_package_is_the_same_command():
+    command = [sys.executable, "-m", "nas_compress", "list", "backends"]
+    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert "onnxruntime" in told
 
 
 def test_list_of_one_topic(run):

@@ -75,11 +75,6 @@ class ArtefactFigures:
     size_bytes: int
     context: Mapping[str, Any]
 
-    @property
-    def accuracy(self) -> Measurement:
-        """The figure of quality, by the name that it has for images."""
-        return self.quality
-
     def to_dict(self) -> dict[str, Any]:
         """Return plain data, for JSON; `metric` says under which name the figure of quality is."""
         figure = self.quality

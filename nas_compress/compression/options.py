@@ -100,6 +100,7 @@ class QuantizeOptions(Settings):
     )
 
     onnxruntime_only: ClassVar[frozenset[str]] = frozenset({"method", "per_channel", "exclude"})
+    of_calibration: ClassVar[frozenset[str]] = frozenset({"method", "calibration_images"})
 
     @model_validator(mode="before")
     @classmethod
@@ -114,6 +115,8 @@ class QuantizeOptions(Settings):
         idle = set(self.onnxruntime_only) if self.engine == "inc" else set()
         if self.approach != "static":
             idle.add("method")
+        if self.approach in ("dynamic", "mixed_precision"):
+            idle.add("calibration_images")
         if self.accuracy_criterion is None:
             idle.add("tuning_criterion")
         return {n: v for n, v in serialize(self).items() if n not in idle - self.model_fields_set}

@@ -29,6 +29,7 @@ from nas_compress.settings import Location, Problem
 from nas_compress.space import Architecture
 from nas_compress.supernets import supernets
 from nas_compress.tasks import Task
+from nas_compress.training.config import TrainOptions
 from nas_compress.training.stages import stages_of
 
 INC_ONLY = ("smoothquant", "mixed_precision")
@@ -98,6 +99,10 @@ def task_problems(task: Task, steps: Sequence[Step]) -> Iterator[Problem]:
         if isinstance(options, ExportStep) and task.no_onnx is not None and "onnx" in options.formats:
             reason = f"'onnx' does not go with {task.name}: {task.no_onnx}"
             yield Problem((*here, "formats"), f"{reason}; write [safetensors]")
+        if isinstance(options, TrainOptions):
+            yield from _training_problems(options, task, here)
+        elif isinstance(options, PruneStep):
+            yield from _training_problems(options.training, task, (*here, "training"))
         if task.name != "images":
             yield from _image_options_problems(options, task, here)
 
@@ -110,6 +115,16 @@ def _condition_problems(task: Task, options: Conditional, here: Location) -> Ite
                 own = f"{task.quality.name!r} and {task.quality.loss!r}"
                 reason = f"{text!r} is not about a figure of {task.name}; its own are {own}"
                 yield Problem((*here, name, place), reason)
+
+
+def _training_problems(options: TrainOptions, task: Task, here: Location) -> Iterator[Problem]:
+    """Check that training is not asked for what only other tasks have; defaults stand in every written recipe."""
+    own = {"augment": ("images",), "ctc_weight": ("speech",)}
+    for name, tasks in own.items():
+        value = getattr(options, name)
+        usual = type(options).model_fields[name].get_default(call_default_factory=True)
+        if task.name not in tasks and value is not None and value != usual:
+            yield Problem((*here, name), f"is for {', '.join(tasks)}; with {task.name} leave it out")
 
 
 def _image_options_problems(options: StepOptions, task: Task, here: Location) -> Iterator[Problem]:
@@ -145,8 +160,9 @@ def quantize_problems(options: QuantizeStep, here: Location) -> Iterator[Problem
         yield Problem(
             (*here, "approach"), f"{options.approach!r} goes with engine 'inc'; allowed here: static, dynamic"
         )
-    if options.approach == "dynamic" and "method" in options.model_fields_set:
-        yield Problem((*here, "method"), "goes with approach 'static' alone: dynamic quantization has no calibration")
+    for name in sorted(options.of_calibration & options.model_fields_set):
+        if options.approach == "dynamic" or (options.approach == "mixed_precision" and name != "method"):
+            yield Problem((*here, name), f"has no effect with approach {options.approach!r}, which has no calibration")
     if options.accuracy_criterion is None and "tuning_criterion" in options.model_fields_set:
         yield Problem((*here, "tuning_criterion"), "says when to give up on 'accuracy_criterion', which is not given")
 

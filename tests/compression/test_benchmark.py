@@ -32,7 +32,7 @@ def test_files_are_measured_as_they_are(net, split, images, tmp_path):
     figures = measure_artefacts(artefacts, split, batch_size=40, eval_batch_size=7, settings=QUICK)
     assert list(figures) == list(artefacts)
     for name, size in (("fp32", 16), ("small", 8)):
-        assert figures[name].accuracy.value == pytest.approx(accuracy(net, split, size).value, abs=4)
+        assert figures[name].quality.value == pytest.approx(accuracy(net, split, size).value, abs=4)
     assert figures["int8"].size_bytes == int8.stat().st_size
     assert figures["small"].latency.median_ms < figures["fp32"].latency.median_ms
 

@@ -9,7 +9,7 @@ from latency_chain import Chain, Meter
 from nas_compress.errors import ConfigError
 from nas_compress.latency.build import build_table
 from nas_compress.latency.learned import LearnedLatency
-from nas_compress.latency.lookup_table import LookupTable
+from nas_compress.latency.lookup_table import LookupTable, Plane
 from nas_compress.latency.predictor import PredictionErrors, load_predictor
 
 UNSEEN = 200
@@ -33,11 +33,40 @@ def wanted(architectures):
 def test_sums_of_blocks_on_a_straight_line_are_right(tmp_path, chain, meter, unseen):
     predictor = of_table(tmp_path / "lut.jsonl", chain, meter)
     assert isinstance(predictor, LookupTable)
-    assert predictor.slope == pytest.approx(meter.together)
-    assert predictor.offset_ms == pytest.approx(meter.call * (1 - meter.together))
+    assert predictor.plane.slope == pytest.approx(meter.together)
+    assert predictor.plane.offset_ms == pytest.approx(meter.call * (1 - meter.together))
     assert np.allclose(predictor.predict(unseen), wanted(unseen))
     assert predictor.errors.kendall_tau == pytest.approx(1) and predictor.errors.mape < 1e-6
     assert predictor.raw_errors.mape > 10
+
+
+def test_weights_that_the_whole_fetches_anew_are_paid_for(tmp_path, meter, unseen):
+    class Heavy(Chain):
+        """Each layer has a million parameters, however long it takes."""
+
+        def encoded_cost(self, cost, space, encoded):
+            return np.array([1e6 * len(self.blocks(a)) for a in space.decode(encoded)])
+
+    chain = Heavy()
+
+    def fetched(architectures):
+        return np.array([2.0 * len(chain.blocks(a)) for a in architectures])
+
+    table = build_table(tmp_path / "lut.jsonl", chain, chain.space, meter, subnets=20, sweeps=1)
+    subnets = list(table.subnets)
+    table = replace(table, subnets=dict(zip(subnets, wanted(subnets) + fetched(subnets), strict=True)))
+    predictor = LookupTable(chain, table)
+    assert predictor.plane.slope == pytest.approx(meter.together)
+    assert predictor.plane.ms_per_million == pytest.approx(2)
+    assert np.allclose(predictor.predict(unseen), wanted(unseen) + fetched(unseen))
+
+
+def test_weights_never_take_time_away():
+    sums, millions = np.arange(1.0, 13), np.arange(12.0) ** 2
+    plane = Plane.fitted(sums, millions, 3 * sums - 0.01 * millions)
+    assert plane.ms_per_million == 0 and plane.slope > 0
+    falling = Plane.fitted(np.arange(1.0, 13), np.arange(12.0), 40 - np.arange(1.0, 13))
+    assert falling.slope > 0 and falling.ms_per_million == falling.offset_ms == 0
 
 
 def test_the_cost_of_a_call_counts_once(tmp_path, chain, meter):
@@ -50,7 +79,7 @@ def test_the_cost_of_a_call_counts_once(tmp_path, chain, meter):
 @pytest.mark.parametrize("subnets", [0, 4])
 def test_with_few_sub_networks_sums_stay_as_they_are_and_the_error_is_unknown(tmp_path, chain, meter, subnets):
     predictor = of_table(tmp_path / "lut.jsonl", chain, meter, subnets=subnets)
-    assert (predictor.slope, predictor.offset_ms, predictor.errors) == (1, 0, None)
+    assert (predictor.plane, predictor.errors) == (Plane(), None)
     assert "unknown" in predictor.describe()["error"]
 
 
@@ -109,7 +138,8 @@ def test_what_blocks_cost_together_is_learned_from_whole_sub_networks(tmp_path, 
     table = replace(table, subnets={a: ms * together(a) for a, ms in table.subnets.items()})
     true = wanted(unseen) * np.array([together(a) for a in unseen])
     predictor = LookupTable(chain, table)
-    line = PredictionErrors.of(predictor.slope * predictor.sums(unseen) + predictor.offset_ms, true)
+    millions = chain.encoded_cost("params", chain.space, chain.space.encode(unseen)) / 1e6
+    line = PredictionErrors.of(predictor.plane(predictor.sums(unseen), millions), true)
     corrected = PredictionErrors.of(predictor.predict(unseen), true)
     assert corrected.mape < line.mape / 3
     assert predictor.errors.mape < line.mape

@@ -235,7 +235,11 @@ def test_assignment_to_a_training_step_is_validated():
         ),
         (
             [TRAIN, SEARCH, "select", {"quantize": {"approach": "dynamic", "method": "entropy"}}],
-            "steps[3].quantize.method: goes with approach 'static' alone",
+            "steps[3].quantize.method: has no effect with approach 'dynamic', which has no calibration",
+        ),
+        (
+            [TRAIN, SEARCH, "select", {"quantize": {"approach": "dynamic", "calibration_sampling_size": 64}}],
+            "steps[3].quantize.calibration_images: has no effect with approach 'dynamic', which has no calibration",
         ),
         (
             [TRAIN, SEARCH, "select", {"quantize": {"tuning_criterion": {"max_trials": 3}}}],

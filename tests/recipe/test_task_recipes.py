@@ -62,6 +62,9 @@ def test_every_supernet_and_data_source_has_a_known_task():
             {"finetune": {"skip_if": ["not smaller", "accuracy drop > 1"]}},
             "steps[2].finetune.skip_if[1]: 'accuracy drop > 1' is not about a figure of speech; its own are 'wer' and",
         ),
+        (TEXT, {"finetune": {"augment": {"flip": True}}}, "steps[2].finetune.augment: is for images; with text leave"),
+        (TEXT, {"distill": {"ctc_weight": 0.5}}, "steps[2].distill.ctc_weight: is for speech; with text leave it out"),
+        ("digits_mbv3", {"prune": {"training": {"ctc_weight": 0}}}, "steps[2].prune.training.ctc_weight: is for "),
         ("hat_iwslt_de_en", "finetune", "dataset: is not set; known: "),
     ],
 )
