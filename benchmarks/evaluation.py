@@ -16,6 +16,7 @@ import argparse
 import io
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,8 @@ from nas_compress.data.base import ImageData, MemorySplit, channel_statistics
 from nas_compress.objectives.calibration import calibrated_subnet
 from nas_compress.objectives.quality import Accuracy
 from nas_compress.space import Architecture
-from nas_compress.supernets import supernets
-from nas_compress.supernets.mobilenet import MobileNetSupernet
+from nas_compress.supernets.mobilenet import MobileNetSupernet, build
+from nas_compress.supernets.mobilenet_config import OFA_MBV3_W1_0
 
 NAME = "ofa_mbv3_d234_e346_k357_w1.0"
 CALIBRATION, BATCH = 2000, 100
@@ -58,7 +59,7 @@ def train(net: MobileNetSupernet, data: ImageData, resolution: int, steps: int) 
     """Train with the sandwich rule: the largest, the smallest and a random sub-network a step."""
     rng, generator = np.random.default_rng(0), torch.Generator().manual_seed(0)
     optimizer = torch.optim.SGD(net.parameters(), lr=0.05, momentum=0.9, nesterov=True, weight_decay=3e-5)
-    space = net.space.restrict({"r": resolution})
+    space = net.space
     net.train()
     for step in range(steps):
         for group in optimizer.param_groups:
@@ -112,7 +113,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("images_file", type=Path, help="npz of JPEGs: data, offsets, labels")
     parser.add_argument("--images", type=int, default=2000, help="validation images (default 2000)")
-    parser.add_argument("--resolution", type=int, default=128, help="pixels (default 128)")
+    parser.add_argument("--resolution", type=int, default=128, help="pixels (default 128); fewer train faster")
     parser.add_argument("--subnets", type=int, default=5, help="random sub-networks (default 5)")
     parser.add_argument("--steps", type=int, default=300, help="training steps before (default 300)")
     parser.add_argument("--weights", type=Path, help="where to keep the trained weights")
@@ -120,7 +121,7 @@ def main() -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     data = load(arguments.images_file, arguments.images)
-    net = supernets.get(NAME)(num_classes=10, seed=0)
+    net = build(NAME, replace(OFA_MBV3_W1_0, resolutions=(arguments.resolution,), num_classes=10), seed=0)
     kept: Path | None = arguments.weights
     if kept is not None and kept.exists():
         net.load_state_dict(torch.load(kept, weights_only=True))
@@ -129,12 +130,11 @@ def main() -> None:
         train(net, data, arguments.resolution, arguments.steps)
         if kept is not None:
             torch.save(net.state_dict(), kept)
-    space = net.space.restrict({"r": arguments.resolution})
     sides = {"ours": ours, "ofa": reference}
     evaluate = {name: make(net, data, arguments.resolution) for name, make in sides.items()}
     spent: dict[str, list[float]] = {name: [] for name in sides}
     print(f"{arguments.images} validation images of {arguments.resolution} pixels, {CALIBRATION} to recalibrate")
-    for a in space.sample(np.random.default_rng(1), arguments.subnets):
+    for a in net.space.sample(np.random.default_rng(1), arguments.subnets):
         found = {}
         for name, function in evaluate.items():
             start = time.process_time()

@@ -15,6 +15,12 @@ def networks() -> Any:
         return importlib.import_module("ofa.imagenet_classification.elastic_nn.networks")
 
 
+def initialize(net: Any) -> None:
+    """Give a network the initial weights of OFA's training runs."""
+    with standing_in(["torchvision"]):
+        importlib.import_module("ofa.utils").init_models(net, "he_fout")
+
+
 def running_statistics() -> Callable[..., None]:
     """Return OFA's function for BN recalibration."""
     with standing_in(["torchvision"]):

@@ -4,8 +4,9 @@
 
 Both train OFA's MobileNetV3 (width 1.0, 10 classes) on Fashion-MNIST at 32 pixels (grey images as three equal
 channels), one thread, in the same stages with the same steps, batches, learning rates and augmentation. `ofa`'s
-side is the loop of its `train_one_epoch` on one device: `sample_active_subnet` under the stage's constraints, the
-teacher in training mode, both losses added, channels sorted before the expand stages. Ours is `train_supernet`.
+side is the loop of its `train_one_epoch` on one device, from the initial weights of its training runs:
+`sample_active_subnet` under the stage's constraints, the teacher in training mode, both losses added, channels sorted
+before the expand stages. Ours is `train_supernet`.
 CPU seconds a step are of the process, by stage; accuracies are on test images, with statistics from 2,000 images.
 """
 
@@ -20,7 +21,7 @@ from dataclasses import replace
 from typing import Any, cast
 
 import torch
-from reference_ofa import networks, running_statistics
+from reference_ofa import initialize, networks, running_statistics
 from supernet_algorithms import CALIBRATION, First, quality
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -98,6 +99,7 @@ def theirs(data: ImageData, config: SupernetTrainConfig) -> tuple[list[float], d
     net = networks().OFAMobileNetV3(
         10, dropout_rate=0, ks_list=[3, 5, 7], expand_ratio_list=[3, 4, 6], depth_list=[2, 3, 4]
     )
+    initialize(net)
     clock, teacher = Clock(), None
     for stage in stages_of(config, CONFIG.space("ofa")):
         _constrain(net, stage)
