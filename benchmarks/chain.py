@@ -2,13 +2,13 @@
 
     python benchmarks/chain.py fashion.yaml --output chain
 
-The recipe names a super-network, its weights or how to train them, the data, and has a `nas` step with accuracy and
-latency. Its search gives three sub-networks, the most accurate ones under `--shares` of the largest one's latency. Each
-is distilled and quantized, and distilled, pruned and quantized; the largest one is quantized alone, and pruned alone,
-to each of `--alone`, with as many epochs as the chain has in all. Quantization has the same options everywhere. All
-files are then measured on test images, latencies in turns, for each batch size and number of threads, and loaded again
-in fresh processes by ONNX Runtime alone, which must find the same accuracy exactly. Started again, it goes on where it
-was.
+The recipe names a super-network (one that comes trained, or its weights, or how to train them), the data, and has a
+`nas` step with accuracy and latency. Its search gives three sub-networks, the most accurate ones under `--shares` of
+the largest one's latency. Each is distilled and quantized, and distilled, pruned and quantized; the largest one is
+quantized alone, and pruned alone, to each of `--alone`, and trained as long, and by the same teacher, as the others are
+distilled. Quantization has the same options everywhere. All files are then measured on test images, latencies in
+turns, for each batch size and number of threads, and loaded again in fresh processes by ONNX Runtime alone, which must
+find the same accuracy exactly. Started again, it goes on where it was.
 """
 
 from __future__ import annotations
@@ -52,8 +52,7 @@ def recipes(base: Recipe, options: argparse.Namespace) -> Iterator[tuple[str, Re
     quantize = {"quantize": {"method": options.method, "calibration_images": 1000}}
     steps: dict[str, list[Any]] = {"largest int8": [largest_alone, quantize]}
     for sparsity in options.alone:
-        pruned = prune(options, sparsity, options.epochs + options.prune_epochs)
-        steps[f"largest pruned {sparsity:g}"] = [largest_alone, pruned]
+        steps[f"largest pruned {sparsity:g}"] = [largest_alone, prune(options, sparsity, options.epochs)]
     searched = state(base)
     result, corner = searched.search(), searched.agent.space.largest()
     largest = next(trial for trial in result if trial.architecture == corner)
@@ -63,14 +62,14 @@ def recipes(base: Recipe, options: argparse.Namespace) -> Iterator[tuple[str, Re
         steps[f"chosen {share:g} int8"] = [chosen, distill, quantize]
         smaller = prune(options, options.sparsity, options.prune_epochs)
         steps[f"chosen {share:g} pruned int8"] = [chosen, distill, smaller, quantize]
-    weights = base.supernet_ckpt_path or base.folder / "supernet.safetensors"
+    trained = None if base.step("train_supernet") is None else base.folder / "supernet.safetensors"
     for name, listed in steps.items():
         yield (
             name,
             Recipe(
                 name=name.replace(" ", "_"),
                 supernet=base.supernet,
-                supernet_ckpt_path=weights,
+                supernet_ckpt_path=base.supernet_ckpt_path or trained,
                 dataset=base.dataset,
                 dataset_path=base.dataset_path,
                 seed=base.seed,
@@ -148,10 +147,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("recipe", type=Path)
     parser.add_argument("--output", type=Path, required=True, help="folder for everything")
-    parser.add_argument("--shares", type=float, nargs="+", default=[0.5, 0.65, 0.8])
-    parser.add_argument("--epochs", type=int, default=8, help="of distillation (default 8)")
-    parser.add_argument("--prune-epochs", type=int, default=4, help="of training after pruning (default 4)")
-    parser.add_argument("--lr", type=float, default=0.03)
+    parser.add_argument("--shares", type=float, nargs="+", default=[0.6, 0.75, 0.9])
+    parser.add_argument("--epochs", type=int, default=6, help="of distillation (default 6)")
+    parser.add_argument("--prune-epochs", type=int, default=2, help="of training after pruning (default 2)")
+    parser.add_argument("--lr", type=float, default=0.05)
     parser.add_argument("--precision", choices=["auto", "fp32", "bf16"], default="auto", help="of training")
     parser.add_argument("--sparsity", type=float, default=0.25, help="share of channels pruned in the chain")
     parser.add_argument("--alone", type=float, nargs="+", default=[0.25, 0.5], help="shares pruned of the largest")

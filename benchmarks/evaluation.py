@@ -3,8 +3,8 @@
     python benchmarks/evaluation.py cifar10_jpeg/cifar10_train_jpeg.npz --images 2000 --subnets 5
 
 Both get OFA's MobileNetV3 (width 1.0, 10 classes) with the same weights, the same images in memory, 2,000 of them for
-BN recalibration as in Once-for-All, and the same threads. The weights are trained first, for `--steps` steps of the
-sandwich rule, so that the accuracies mean something. `ofa` runs the code of its tutorial:
+BN recalibration in batches of 200 as in Once-for-All, and the same threads. The weights are trained first, for
+`--steps` steps of the sandwich rule, so that the accuracies mean something. `ofa` runs the code of its tutorial:
 `get_active_subnet`, `set_running_statistics`, and batches of 100 through the network in eager PyTorch.
 
 The times are CPU seconds of the process; with one thread, that is what an idle machine would take.
@@ -27,7 +27,7 @@ from reference_ofa import networks, running_statistics
 from torch import Tensor, nn
 
 from nas_compress.data.base import ImageData, MemorySplit, channel_statistics
-from nas_compress.objectives.calibration import calibrated_subnet
+from nas_compress.objectives.calibration import CALIBRATION_BATCH, calibrated_subnet
 from nas_compress.objectives.quality import Accuracy
 from nas_compress.space import Architecture
 from nas_compress.supernets.mobilenet import MobileNetSupernet, build
@@ -90,18 +90,18 @@ def reference(net: MobileNetSupernet, data: ImageData, resolution: int) -> Calla
     theirs.load_state_dict({key: state[own] for key, own in keys.items()})
     theirs.eval()
 
-    def loader(split: Any, count: int) -> list[tuple[Tensor, Tensor]]:
-        parts = torch.arange(count).split(BATCH)
+    def loader(split: Any, count: int, batch: int) -> list[tuple[Tensor, Tensor]]:
+        parts = torch.arange(count).split(batch)
         return [(split.images(part, resolution), split.labels[part]) for part in parts]
 
     def evaluate(a: Architecture) -> float:
         theirs.set_active_subnet(ks=[k or 3 for k in a["ks"]], e=[e or 3 for e in a["e"]], d=list(a["d"]))
         subnet = theirs.get_active_subnet()
-        running_statistics()(subnet, loader(data.train, CALIBRATION))
+        running_statistics()(subnet, loader(data.train, CALIBRATION, CALIBRATION_BATCH))
         subnet.eval()
         correct = 0
         with torch.no_grad():
-            for images, labels in loader(data.val, len(data.val)):
+            for images, labels in loader(data.val, len(data.val), BATCH):
                 correct += int((subnet(images).argmax(1) == labels).sum())
         return 100 * correct / len(data.val)
 
