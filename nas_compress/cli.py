@@ -134,10 +134,12 @@ def compress(recipe: RecipeArgument, output: OutputOption = None, seed: SeedOpti
 def train_supernet(recipe: RecipeArgument, output: OutputOption = None, seed: SeedOption = None) -> None:
     """Run the train_supernet step of a recipe alone.
 
-    Started again, training goes on where it stood. Its curve is in `training.csv` and `training.png`.
+    Started again, training goes on where it stood. Its curve is in `training.csv` and `training.png`. Several processes
+    share the work: `torchrun --standalone --nproc-per-node=2 -m nas_compress train-supernet RECIPE`.
     """
     result = _run(_recipe(recipe, output, seed), until="train_supernet")
-    console.say(f"weights: {result.folder / result.outcomes['train_supernet']['weights']}")
+    if result.outcomes:  # of several processes, the first one's
+        console.say(f"weights: {result.folder / result.outcomes['train_supernet']['weights']}")
 
 
 def _recipe(name_or_path: str, output: Path | None, seed: int | None) -> Recipe:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from pydantic import BaseModel
 
@@ -16,7 +17,7 @@ from nas_compress.backends.hardware import describe_hardware
 from nas_compress.compression.inputs import check_inputs
 from nas_compress.compression.outcome import files_of
 from nas_compress.compression.state import State
-from nas_compress.compression.steps import STEPS
+from nas_compress.compression.steps import STEPS, trained_supernet
 from nas_compress.errors import ConfigError
 from nas_compress.files import replacing, sole_use
 from nas_compress.recipe import DistillStep, Recipe, Step
@@ -26,6 +27,10 @@ from nas_compress.supernets.trained import is_remote, verified
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from nas_compress.recipe import TrainSupernetStep
+
+TRAINING = "train_supernet"
 
 
 @dataclass(frozen=True)
@@ -78,6 +83,9 @@ def compress(
     steps before it included, and its files are still as it wrote them. A step that is not is run again with all after
     it; training and search go on within the step.
 
+    Started by `torchrun`, the processes train the super-network together; the first one does all else. That is as far
+    as several processes go: `until` must be `"train_supernet"`.
+
     Args:
         recipe: A `Recipe`, or the path (or template name) of a YAML file with one.
         until: Stop after this step: its name, with a number for a later one of that name (`prune_2`).
@@ -89,8 +97,22 @@ def compress(
     """
     recipe = recipe if isinstance(recipe, Recipe) else Recipe.from_yaml(recipe)
     check(recipe, until)
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and _follows(until):
+        _Run(recipe).follow()
+        return CompressionResult(recipe.folder, {}, [])
     with sole_use(recipe.folder):
         return _run(recipe, until, progress or (lambda _: None))
+
+
+def _follows(until: str | None) -> bool:
+    """Return whether this process of several is there to train along with the first one."""
+    if until != TRAINING:
+        raise ConfigError(
+            f"WORLD_SIZE is {os.environ['WORLD_SIZE']}, and several processes do no more of a recipe than the training "
+            "of its super-network: run train-supernet under torchrun (in Python: until='train_supernet'), then the "
+            "recipe in one process"
+        )
+    return int(os.environ.get("RANK", "0")) > 0
 
 
 def _run(recipe: Recipe, until: str | None, progress: Callable[[StepProgress], None]) -> CompressionResult:
@@ -150,8 +172,7 @@ class _Run:
         """Run a step, unless it is done, and return what it came to."""
         key = self._key(label, step)
         self.state.step = label
-        done = self._record.steps.get(label)
-        if done is not None and done.key == key and self._whole(done):
+        if (done := self._done(label, key)) is not None:
             self.state.outcomes[label] = done.outcome
             progress(StepProgress(label, 1, 1, "done before"))
             return done.outcome
@@ -167,6 +188,19 @@ class _Run:
         self._write()
         progress(StepProgress(label, 1, 1, outcome.get("dropped", "done")))
         return outcome
+
+    def follow(self) -> None:
+        """Train the super-network along with the first process, which keeps what comes of it."""
+        step = dict(self.state.recipe.labelled())[TRAINING]
+        key = self._key(TRAINING, step)
+        self.state.step = TRAINING
+        if self._done(TRAINING, key) is None:
+            trained_supernet(self.state, cast("TrainSupernetStep", step.options), lambda done, total, note="": None)
+
+    def _done(self, label: str, key: str) -> _StepRecord | None:
+        """Return the record of a step that need not run again."""
+        done = self._record.steps.get(label)
+        return done if done is not None and done.key == key and self._whole(done) else None
 
     def _key(self, label: str, step: Step) -> str:
         """Return what the step's outcome depends on, as a hash; the work in progress does not depend on all of it."""

@@ -16,23 +16,31 @@ from nas_compress.recipe import BenchmarkStep, ExportStep, NasStep, SelectStep, 
 
 if TYPE_CHECKING:
     from nas_compress.space import Architecture
+    from nas_compress.supernets.base import Supernet
+    from nas_compress.training.checkpoint import EpochLog
 
 
 def train_supernet(state: State, options: TrainSupernetStep, tick: Tick) -> Outcome:
     """Train the recipe's super-network from random weights."""
     from nas_compress.report.training import write_training
-    from nas_compress.training.config import SupernetTrainConfig
-    from nas_compress.training.trainer import train_supernet as train
     from nas_compress.weights import write_state
 
-    net = state.random_supernet()
-    config = SupernetTrainConfig(seed=state.recipe.seed, **options.model_dump())
+    net, log = trained_supernet(state, options, tick)
     folder, weights = state.work, "supernet.safetensors"
-    log = train(net, state.data, config, checkpoint_dir=folder, progress=training_tick(tick))
     write_state(state.folder / weights, net.state_dict(), {"supernet": net.describe()})
     files = [weights, *write_training(state.folder, log)]
     shutil.rmtree(folder)
     return {"weights": weights, "files": files, "log": [asdict(epoch) for epoch in log]}
+
+
+def trained_supernet(state: State, options: TrainSupernetStep, tick: Tick) -> tuple[Supernet, list[EpochLog]]:
+    """Return the recipe's super-network, trained from random weights, and the log of its training."""
+    from nas_compress.training.config import SupernetTrainConfig
+    from nas_compress.training.trainer import train_supernet as train
+
+    net = state.random_supernet()
+    config = SupernetTrainConfig(seed=state.recipe.seed, **options.model_dump())
+    return net, train(net, state.data, config, checkpoint_dir=state.work, progress=training_tick(tick))
 
 
 def nas(state: State, options: NasStep, tick: Tick) -> Outcome:
