@@ -91,8 +91,9 @@ def _given(number: int, stage: StageOptions, options: SupernetTrainOptions, spac
         part = _restricted(space, allowed)
     except ConfigError as error:
         raise ConfigError(f"stage {number}: {error}") from error
+    elastic = ", ".join(name for name in stage.elastic if name not in FREE) or "largest"
     return Stage(
-        name=", ".join(stage.elastic) or "largest",
+        name="all" if part.size() == space.size() else elastic,
         space=part,
         epochs=stage.epochs,
         lr=stage.lr or options.peak_lr,

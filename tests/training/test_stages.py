@@ -125,9 +125,9 @@ def test_stages_by_hand() -> None:
     assert options.epochs == 6
     first, second, last = stages_of(options, SPACE)
     assert (first.name, first.space.size(), first.lr, first.warmup_epochs) == ("largest", 1, 0.3, 1)
-    assert (second.name, elastic(second), second.lr, second.epochs) == ("ks, r", {"ks", "r"}, 0.01, 2)
+    assert (second.name, elastic(second), second.lr, second.epochs) == ("ks", {"ks", "r"}, 0.01, 2)
     assert {d.name: d.choices[0] for d in second.space.dimensions} == {"ks": (5, 7), "e": (6,), "d": (4,), "r": (8, 12)}
-    assert (last.subnets_per_step, last.sort, last.sandwich) == (4, True, True)
+    assert (last.name, last.subnets_per_step, last.sort, last.sandwich) == ("all", 4, True, True)
     assert last.space.size() == SPACE.size()
 
 
