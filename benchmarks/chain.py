@@ -6,9 +6,9 @@ The recipe names a super-network (one that comes trained, or its weights, or how
 `nas` step with accuracy and latency. Its search gives three sub-networks, the most accurate ones under `--shares` of
 the largest one's latency. Each is distilled and quantized, and distilled, pruned and quantized; the largest one is
 quantized alone, and pruned alone, to each of `--alone`, and trained as long, and by the same teacher, as the others are
-distilled. Quantization has the same options everywhere. All files are then measured on test images, latencies in
-turns, for each batch size and number of threads, and loaded again in fresh processes by ONNX Runtime alone, which must
-find the same accuracy exactly. Started again, it goes on where it was.
+distilled. Quantization has the same options and accuracy criterion everywhere. All files are then measured on test
+images, latencies in turns, for each batch size and number of threads, and loaded again in fresh processes by ONNX
+Runtime alone, which must find the same accuracy exactly. Started again, it goes on where it was.
 """
 
 from __future__ import annotations
@@ -49,7 +49,8 @@ def recipes(base: Recipe, options: argparse.Namespace) -> Iterator[tuple[str, Re
     """Yield the recipes by name: what is done to the largest sub-network, and to three chosen ones."""
     largest_alone = {"select": {"architecture": "largest"}}
     distill = {"distill": training(options, options.epochs)}
-    quantize = {"quantize": {"method": options.method, "calibration_images": 1000}}
+    criterion = {"tolerable_loss": options.tolerable_loss}
+    quantize = {"quantize": {"method": options.method, "calibration_images": 1000, "accuracy_criterion": criterion}}
     steps: dict[str, list[Any]] = {"largest int8": [largest_alone, quantize]}
     for sparsity in options.alone:
         steps[f"largest pruned {sparsity:g}"] = [largest_alone, prune(options, sparsity, options.epochs)]
@@ -155,6 +156,9 @@ def main() -> None:
     parser.add_argument("--sparsity", type=float, default=0.25, help="share of channels pruned in the chain")
     parser.add_argument("--alone", type=float, nargs="+", default=[0.25, 0.5], help="shares pruned of the largest")
     parser.add_argument("--method", choices=["minmax", "entropy", "percentile"], default="percentile")
+    parser.add_argument(
+        "--tolerable-loss", type=float, default=0.003, help="share of the accuracy that quantization may cost"
+    )
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 32])
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     options = parser.parse_args()
