@@ -287,8 +287,14 @@ def replay_problems(section: Any, here: Location) -> Iterator[Problem]:
         yield Problem(location, str(error))
 
 
-def network_problems(supernet: str, here: Location) -> Iterator[Problem]:
-    """Check that a name stands for a super-network with weights: recipes take no replay problems."""
+def network_problems(supernet: str, here: Location, *, untrained: bool) -> Iterator[Problem]:
+    """Check that a name stands for what recipes can take: networks, that share weights or are trained by themselves.
+
+    Args:
+        supernet: The name.
+        here: Where the recipe stands.
+        untrained: Whether its search is train-free, and what it finds is trained afterwards.
+    """
     from nas_compress.supernets import replay_of, supernets
 
     if replay_of(supernet) is not None:
@@ -296,9 +302,11 @@ def network_problems(supernet: str, here: Location) -> Iterator[Problem]:
         yield Problem((*here, "supernet"), f"{reason}; nas-compress search takes it")
         return
     info = supernets.entry(supernet).info if supernet in supernets else {}
-    if not info.get("metrics", ("acc",)):
-        reason = f"{supernet!r} shares no weights"
-        yield Problem((*here, "supernet"), f"{reason}; recipes are for super-networks that do, search takes all")
+    if not info.get("metrics", ("acc",)) and not untrained:
+        reason = f"{supernet!r} shares no weights: there is nothing to train before a network is chosen"
+        yield Problem(
+            (*here, "supernet"), f"{reason}; search it train-free (nas: {{approach: denas}}), then 'finetune'"
+        )
     elif (task := info.get("task", "images")) not in TASKS:
         yield Problem((*here, "supernet"), f"{supernet!r} does the task {task!r}; recipes know {', '.join(TASKS)}")
 

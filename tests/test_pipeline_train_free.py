@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from nas_compress import Recipe, compress
 from nas_compress.compression.state import State
@@ -87,3 +88,33 @@ def test_a_finished_recipe_is_not_run_again(done):
     notes = []
     compress(done[0], progress=lambda p: notes.append(p.note))
     assert set(notes) == {"done before"}
+
+
+def _photos(folder):
+    """Write an image folder: two classes, of light and of dark noise, 32 pixels wide."""
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 60), ("val", 20), ("test", 20)):
+        for label, brightness in (("dark", 60), ("light", 180)):
+            (folder / split / label).mkdir(parents=True)
+            for number in range(count):
+                pixels = rng.normal(brightness, 30, (32, 32, 3)).clip(0, 255).astype(np.uint8)
+                Image.fromarray(pixels).save(folder / split / label / f"{number}.png")
+    return folder
+
+
+def test_networks_that_share_no_weights_are_searched_and_trained(tmp_path):
+    whole = Recipe(
+        supernet="denas_cnn", dataset="image_folder", dataset_path=_photos(tmp_path / "photos"), latency=QUICK,
+        output=tmp_path / "out",
+        steps=[
+            {"nas": {**SEARCH["nas"], "metrics": ["de_score"], "budget_model_size": 30_000}},
+            "select",
+            {"finetune": {"epochs": 3, "lr": 0.05, "batch_size": 20}},
+            {"quantize": {"calibration_images": 32}},
+            "export",
+        ],
+    )  # fmt: skip
+    outcomes = compress(whole).outcomes
+    assert outcomes["select"]["costs"]["chosen fp32"]["params"] <= 30_000
+    assert list(outcomes["export"]["artefacts"]) == ["chosen fp32", "chosen int8"]
+    assert outcomes["finetune"]["measured"]["after"]["accuracy"]["value"] > 90

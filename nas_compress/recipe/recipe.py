@@ -178,7 +178,7 @@ class Recipe(Settings):
         yield from self._shared_problems()
 
     def _shared_problems(self) -> Iterator[Problem]:
-        if problems := list(checks.network_problems(self.supernet, ())):
+        if problems := list(checks.network_problems(self.supernet, (), untrained=self.untrained)):
             yield from problems
             return
         yield from checks.supernet_problems(self.supernet, [], ())

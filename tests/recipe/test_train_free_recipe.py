@@ -79,6 +79,13 @@ def test_what_does_not_go_together(changes, expected):
     assert expected in message(options(**changes), "select", "finetune")
 
 
+def test_networks_without_shared_weights_are_trained_after_the_search_alone():
+    whole = [options(metrics=["de_score"]), "select", "finetune", "export"]
+    refused = "supernet: 'denas_cnn' shares no weights: there is nothing to train before"
+    assert refused in message("train_supernet", *whole, supernet="denas_cnn")
+    assert refused not in message(*whole, supernet="denas_cnn")  # which lacks the data alone
+
+
 def test_no_trained_weights_are_needed_where_a_step_trains():
     for steps in (
         ["finetune", "export"],
