@@ -70,7 +70,15 @@ class Batch(ABC):
             resolution: Height and width of its images; None in other domains.
         """
 
-    def loss(self, answers: Answers, teacher: Tensor | None, options: TrainOptions, *, weight: float = 1.0) -> Tensor:
+    def loss(
+        self,
+        answers: Answers,
+        teacher: Tensor | None,
+        options: TrainOptions,
+        *,
+        weight: float = 1.0,
+        temperature: float = 1.0,
+    ) -> Tensor:
         """Return the loss, a mean over rows.
 
         Args:
@@ -78,8 +86,8 @@ class Batch(ABC):
             teacher: Logits of a teacher, of the same shape; None to learn from the labels alone.
             options: Label smoothing, and the weight of an extra loss.
             weight: Weight of the teacher against the labels.
+            temperature: Divides the logits of both before they are compared.
         """
-        temperature = getattr(options, "temperature", 1.0)
         smoothing = options.label_smoothing
         loss = distillation_loss(
             answers.logits, self.labels, teacher, weight=weight, label_smoothing=smoothing, temperature=temperature

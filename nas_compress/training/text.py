@@ -77,9 +77,17 @@ class QuestionBatch(TextBatch):
         rows = self._outputs(network, (*mask.shape, 2)).permute(2, 0, 1).flatten(0, 1)
         return Answers(rows.masked_fill(mask.repeat(2, 1) == 0, PADDED))
 
-    def loss(self, answers: Answers, teacher: Tensor | None, options: TrainOptions, *, weight: float = 1.0) -> Tensor:
+    def loss(
+        self,
+        answers: Answers,
+        teacher: Tensor | None,
+        options: TrainOptions,
+        *,
+        weight: float = 1.0,
+        temperature: float = 1.0,
+    ) -> Tensor:
         """Return the loss, a mean over rows; label smoothing spreads over what is no padding. See the base class."""
-        temperature, smoothing = getattr(options, "temperature", 1.0), options.label_smoothing
+        smoothing = options.label_smoothing
         loss = distillation_loss(
             answers.logits, self.labels, teacher, weight=weight, label_smoothing=0.0, temperature=temperature
         )

@@ -191,7 +191,8 @@ def _distillation_step(
         with torch.no_grad():
             soft = batch.answers(teacher, size).logits
         answers = batch.answers(subnet, resolution)
-        loss = batch.loss(answers, soft, config, weight=config.distillation)
+        weights = {"weight": config.distillation, "temperature": config.temperature}
+        loss = batch.loss(answers, soft, config, **weights)
         if features is not None and config.features:
             loss = loss + config.features * features()
         (loss * scale).backward()  # type: ignore[no-untyped-call]

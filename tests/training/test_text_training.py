@@ -148,13 +148,14 @@ def test_padding_changes_no_loss(data, asked, kind: str, weight: float | None) -
     """Rows by themselves, without padding, have the same mean loss as all of them together."""
     source, config = (data, CLASSIFIER) if kind == "sentences" else (asked, ANSWERER)
     network, teacher = supernet(config).eval(), build("teacher", config, seed=1).eval()
-    examples, options = TextExamples(source, "fp32"), DistillConfig(label_smoothing=0.2, temperature=3.0)
+    examples, options = TextExamples(source, "fp32"), DistillConfig(label_smoothing=0.2)
 
     def loss(batch: TextBatch) -> float:
         with torch.no_grad():
             soft = None if weight is None else batch.answers(teacher, None).logits
             given = 1.0 if weight is None else weight
-            return float(batch.loss(batch.answers(network, None), soft, options, weight=given))
+            answers = batch.answers(network, None)
+            return float(batch.loss(answers, soft, options, weight=given, temperature=3.0))
 
     together = loss(examples.batch(torch.arange(12), None, CPU))
     alone = [loss(examples.batch(torch.tensor([i]), None, CPU)) for i in range(12)]
