@@ -208,16 +208,16 @@ def _parts(path: Path) -> TrainingState:
 
 
 def _check_state(module: nn.Module, state: TrainingState, path: Path) -> None:
-    """Check that optimizer state and average are of the module's parameters; states without dimension are counts."""
-    parameters = dict(module.named_parameters())
+    """Check that optimizer state and average are of the module's tensors; states without dimension are counts."""
+    own = {**dict(module.named_parameters()), **dict(module.named_buffers())}
     found = [(kind, name, t) for name, tensors in state.optimizer.items() for kind, t in tensors.items()]
     found += [("average", name, tensor) for name, tensor in state.average.items()]
     for kind, name, tensor in found:
         if not tensor.ndim:
             continue
-        if name not in parameters:
+        if name not in own:
             raise CheckpointError(f"{path} is damaged: it holds {kind} of {name!r}, which this network lacks")
-        got, want = tuple(tensor.shape), tuple(parameters[name].shape)
+        got, want = tuple(tensor.shape), tuple(own[name].shape)
         if got != want:
             raise CheckpointError(f"{path} is damaged: {kind} of {name!r} has shape {got}, this network wants {want}")
 

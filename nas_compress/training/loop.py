@@ -228,10 +228,12 @@ class Loop:
         """End an epoch; the average of the weights, where there is one, is measured, and is what a phase ends with."""
         self._processes.average_buffers(self._module)
         with nullcontext() if self._average is None else self._average.inside(self._module):
+            self._processes.average_buffers(self._module)
             figures = self._processes.agreed(self._curve())
         entry = tally.entry(run.epoch + 1, len(self._examples) // self._batch_size, run.phase.name, figures)
         if self._average is not None and (run.within == run.phase.epochs - 1 or self._good_enough([entry])):
             self._average.give_to(self._module)
+            self._processes.average_buffers(self._module)
         log.info("epoch %d of %d: loss %.4f %s", entry.epoch, run.epochs, entry.loss, entry.curve or "")
         return entry
 

@@ -123,6 +123,22 @@ def test_training_ends_with_the_average_of_its_weights() -> None:
     assert largest_difference(weights(net), weights(tune()[0])) > 1e-4
 
 
+def test_statistics_are_averaged_as_the_weights_that_they_belong_to() -> None:
+    layer = nn.BatchNorm1d(2)
+    average, generator = WeightAverage(layer, 0.5), torch.Generator().manual_seed(0)
+    mean, counted = torch.zeros(2), 0
+    for step in range(1, 4):
+        layer(torch.randn(8, 2, generator=generator) + 5)
+        average.update(layer)
+        mean = mean.lerp(layer.running_mean, 1 - min(0.5, (1 + step) / (10 + step)))
+        counted += 1
+    own = layer.running_mean.clone()
+    with average.inside(layer):
+        torch.testing.assert_close(layer.running_mean, mean)
+        assert layer.num_batches_tracked == counted
+    assert torch.equal(layer.running_mean, own) and not torch.equal(own, mean)
+
+
 def test_an_average_does_not_change_the_steps() -> None:
     losses: dict[bool, list[float]] = {False: [], True: []}
     for averaged, seen in losses.items():
