@@ -82,7 +82,14 @@ def recipes(base: Recipe, options: argparse.Namespace) -> Iterator[tuple[str, Re
 
 def training(options: argparse.Namespace, epochs: int) -> dict[str, Any]:
     """Return the options of a training from the labels and the largest sub-network."""
-    return {"epochs": epochs, "batch_size": 128, "lr": options.lr, "precision": options.precision}
+    return {
+        "epochs": epochs,
+        "batch_size": 128,
+        "lr": options.lr,
+        "weight_decay": options.weight_decay,
+        "precision": options.precision,
+        "augment": {"flip": options.flip},
+    }
 
 
 def prune(options: argparse.Namespace, sparsity: float, epochs: int) -> dict[str, Any]:
@@ -152,6 +159,8 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=6, help="of distillation (default 6)")
     parser.add_argument("--prune-epochs", type=int, default=2, help="of training after pruning (default 2)")
     parser.add_argument("--lr", type=float, default=0.05)
+    parser.add_argument("--weight-decay", type=float, default=3e-5)
+    parser.add_argument("--flip", action="store_true", help="train on mirrored images too")
     parser.add_argument("--precision", choices=["auto", "fp32", "bf16"], default="auto", help="of training")
     parser.add_argument("--sparsity", type=float, default=0.25, help="share of channels pruned in the chain")
     parser.add_argument("--alone", type=float, nargs="+", default=[0.25, 0.5], help="shares pruned of the largest")
