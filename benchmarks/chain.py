@@ -48,21 +48,23 @@ print(100 * right / len(labels))
 def recipes(base: Recipe, options: argparse.Namespace) -> Iterator[tuple[str, Recipe]]:
     """Yield the recipes by name: what is done to the largest sub-network, and to three chosen ones."""
     largest_alone = {"select": {"architecture": "largest"}}
-    distill = {"distill": training(options, options.epochs)}
+    distill = [{"distill": training(options, options.epochs)}] if options.epochs else []
     criterion = {"tolerable_loss": options.tolerable_loss}
     quantize = {"quantize": {"method": options.method, "calibration_images": 1000, "accuracy_criterion": criterion}}
     steps: dict[str, list[Any]] = {"largest int8": [largest_alone, quantize]}
     for sparsity in options.alone:
-        steps[f"largest pruned {sparsity:g}"] = [largest_alone, prune(options, sparsity, options.epochs)]
+        trained = options.epochs or options.prune_epochs
+        steps[f"largest pruned {sparsity:g}"] = [largest_alone, prune(options, sparsity, trained)]
     searched = state(base)
     result, corner = searched.search(), searched.agent.space.largest()
     largest = next(trial for trial in result if trial.architecture == corner)
     for share in options.shares:
         limit = f"<= {share * largest.values['latency']:.6f} ms"
         chosen = {"select": {"architecture": result.best({"latency": limit}, maximize="acc").architecture.to_dict()}}
-        steps[f"chosen {share:g} int8"] = [chosen, distill, quantize]
-        smaller = prune(options, options.sparsity, options.prune_epochs)
-        steps[f"chosen {share:g} pruned int8"] = [chosen, distill, smaller, quantize]
+        steps[f"chosen {share:g} int8"] = [chosen, *distill, quantize]
+        if options.sparsity:
+            smaller = prune(options, options.sparsity, options.prune_epochs)
+            steps[f"chosen {share:g} pruned int8"] = [chosen, *distill, smaller, quantize]
     trained = None if base.step("train_supernet") is None else base.folder / "supernet.safetensors"
     for name, listed in steps.items():
         yield (
@@ -156,13 +158,15 @@ def main() -> None:
     parser.add_argument("recipe", type=Path)
     parser.add_argument("--output", type=Path, required=True, help="folder for everything")
     parser.add_argument("--shares", type=float, nargs="+", default=[0.6, 0.75, 0.9])
-    parser.add_argument("--epochs", type=int, default=6, help="of distillation (default 6)")
+    parser.add_argument("--epochs", type=int, default=6, help="of distillation (default 6); 0 for none")
     parser.add_argument("--prune-epochs", type=int, default=2, help="of training after pruning (default 2)")
     parser.add_argument("--lr", type=float, default=0.05)
     parser.add_argument("--weight-decay", type=float, default=3e-5)
     parser.add_argument("--flip", action="store_true", help="train on mirrored images too")
     parser.add_argument("--precision", choices=["auto", "fp32", "bf16"], default="auto", help="of training")
-    parser.add_argument("--sparsity", type=float, default=0.25, help="share of channels pruned in the chain")
+    parser.add_argument(
+        "--sparsity", type=float, default=0.25, help="share of channels pruned in the chain; 0 for none"
+    )
     parser.add_argument("--alone", type=float, nargs="+", default=[0.25, 0.5], help="shares pruned of the largest")
     parser.add_argument("--method", choices=["minmax", "entropy", "percentile"], default="percentile")
     parser.add_argument(
