@@ -20,15 +20,13 @@ from nas_compress.compression.state import State
 from nas_compress.compression.steps import STEPS, trained_supernet
 from nas_compress.errors import ConfigError
 from nas_compress.files import replacing, sole_use
-from nas_compress.recipe import DistillStep, Recipe, Step
+from nas_compress.recipe import DistillStep, Recipe, Step, TrainSupernetStep
 from nas_compress.report import steps_table, write_report
 from nas_compress.supernets import supernets
 from nas_compress.supernets.trained import is_remote, verified
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from nas_compress.recipe import TrainSupernetStep
 
 TRAINING = "train_supernet"
 
@@ -195,7 +193,7 @@ class _Run:
         key = self._key(TRAINING, step)
         self.state.step = TRAINING
         if self._done(TRAINING, key) is None:
-            trained_supernet(self.state, cast("TrainSupernetStep", step.options), lambda done, total, note="": None)
+            trained_supernet(self.state, cast(TrainSupernetStep, step.options), lambda done, total, note="": None)
 
     def _done(self, label: str, key: str) -> _StepRecord | None:
         """Return the record of a step that need not run again."""
