@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
+from collections.abc import Callable
 from contextlib import nullcontext
 from unittest.mock import patch
 
@@ -18,6 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from nas_compress.layout import channels_last
 from nas_compress.space import Architecture
 from nas_compress.supernets import load_supernet
 from nas_compress.supernets.base import ImageSupernet
@@ -29,10 +31,10 @@ def plain_depthwise(x: Tensor, weight: Tensor, stride: int = 1) -> Tensor:
 
 
 def step(
-    net: ImageSupernet, architecture: Architecture, batch: int, layout: torch.memory_format, sliced: bool
+    net: ImageSupernet, architecture: Architecture, batch: int, layout: Callable[[Tensor], Tensor], sliced: bool
 ) -> float:
     """Return the seconds of one forward and backward pass."""
-    images = net.example_input(batch, architecture).contiguous(memory_format=layout)
+    images = layout(net.example_input(batch, architecture))
     gradients = nullcontext() if sliced else patch("nas_compress.elastic.conv.depthwise_conv2d", plain_depthwise)
     start = time.perf_counter()
     with gradients, net.activate(architecture):
@@ -41,9 +43,9 @@ def step(
 
 
 VARIANTS = {
-    "contiguous": (torch.contiguous_format, False),
-    "channels last": (torch.channels_last, False),
-    "channels last, sliced gradients": (torch.channels_last, True),
+    "contiguous": (Tensor.contiguous, False),
+    "channels last": (channels_last, False),
+    "channels last, sliced gradients": (channels_last, True),
 }
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from nas_compress.backends.base import Backend, Precision, Session, as_tuple
 from nas_compress.errors import ConfigError, EvaluationError, first_line
+from nas_compress.layout import channels_last, is_image
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -86,18 +87,6 @@ class TorchSession(Session):
 
 def _fp32(output: Tensor) -> Tensor:
     return output.float() if output.is_floating_point() else output
-
-
-def is_image(inputs: Tensor) -> bool:
-    """Return whether an input is one of images: floating numbers of shape (N, C, H, W)."""
-    return inputs.ndim == 4 and inputs.is_floating_point()
-
-
-def channels_last(inputs: Tensor) -> Tensor:
-    """Return an input with the channels last in memory if it is one of images, else as it is."""
-    import torch
-
-    return inputs.contiguous(memory_format=torch.channels_last) if is_image(inputs) else inputs
 
 
 def _laid_out(module: nn.Module, example: Inputs) -> tuple[nn.Module, bool]:

@@ -13,7 +13,7 @@ from nas_compress.allocator import keep_large_blocks
 from nas_compress.backends.hardware import has_bf16_dot_product
 from nas_compress.data.base import ImageData, batches
 from nas_compress.errors import DataError
-from nas_compress.objectives.modes import channels_last, evaluating, quick_relu
+from nas_compress.objectives.modes import evaluating, laid_out, quick_relu
 from nas_compress.space import Architecture
 from nas_compress.supernets.base import ImageSupernet
 
@@ -45,14 +45,14 @@ def recalibrate_bn(module: nn.Module, batches: Iterable[Tensor]) -> int:
         return 0
     momenta = [norm.momentum for norm in norms]
     seen = 0
-    with torch.no_grad(), evaluating(module), quick_relu(module), channels_last(module) as laid_out:
+    with torch.no_grad(), evaluating(module), quick_relu(module), laid_out(module) as lay_out:
         try:
             for norm in norms:
                 norm.train()
             for images in batches:
                 if len(images) > 1:
                     seen += len(images)
-                    _observe(module, norms, laid_out(images), seen)
+                    _observe(module, norms, lay_out(images), seen)
         finally:
             for norm, momentum in zip(norms, momenta, strict=True):
                 norm.momentum = momentum

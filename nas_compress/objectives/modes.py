@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from nas_compress.layout import channels_last
+
 
 @contextmanager
 def evaluating(module: nn.Module) -> Iterator[None]:
@@ -24,14 +26,14 @@ def evaluating(module: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def channels_last(module: nn.Module) -> Iterator[Callable[[Tensor], Tensor]]:
+def laid_out(module: nn.Module) -> Iterator[Callable[[Tensor], Tensor]]:
     """Lay the weights of convolutions out with the channels last, as they run fastest on CPUs, then as before.
 
-    Yields what lays out images, shape (N, C, H, W), in the same way; other tensors are left as they are.
+    Yields what lays out images in the same way.
     """
     module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     try:
-        yield lambda x: x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
+        yield channels_last
     finally:
         module.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
 

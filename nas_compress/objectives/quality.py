@@ -14,7 +14,7 @@ from nas_compress.data.base import ImageData, ImageSplit, batches
 from nas_compress.data.text import TextData, TextSplit
 from nas_compress.errors import EvaluationError
 from nas_compress.objectives.base import Measurement, Objective
-from nas_compress.objectives.modes import channels_last, evaluating
+from nas_compress.objectives.modes import evaluating, laid_out
 from nas_compress.objectives.on_data import DataObjective, agent_options, proportion
 from nas_compress.objectives.text import text_accuracy
 from nas_compress.space import Architecture
@@ -53,9 +53,9 @@ def accuracy(
         EvaluationError: The network gives logits that are not finite, or the split is empty.
     """
     correct = seen = 0
-    with torch.no_grad(), _evaluated(network) as laid_out:
+    with torch.no_grad(), _evaluated(network) as lay_out:
         for images, labels in batches(split, batch_size, resolution, limit=limit):
-            logits = network(laid_out(images))
+            logits = network(lay_out(images))
             if not torch.isfinite(logits).all():
                 raise EvaluationError(f"the network gives logits that are not finite (images {seen} and on)")
             correct += int((logits.argmax(1) == labels).sum())
@@ -67,8 +67,8 @@ def accuracy(
 def _evaluated(network: Callable[[Tensor], Tensor]) -> Iterator[Callable[[Tensor], Tensor]]:
     """Put a module in the mode and the layout to evaluate it in; yield what lays out its images."""
     if isinstance(network, nn.Module):
-        with evaluating(network), channels_last(network) as laid_out:
-            yield laid_out
+        with evaluating(network), laid_out(network) as lay_out:
+            yield lay_out
     else:
         yield lambda images: images
 

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from nas_compress.data.augment import Augmentation
 from nas_compress.data.base import ImageData, ImageSplit, resize
+from nas_compress.layout import channels_last
 from nas_compress.training.config import Precision, TrainOptions
 from nas_compress.training.examples import Answers, Batch, Examples, Teacher
 
@@ -22,8 +23,7 @@ class ImageBatch(Batch):
     def at(self, resolution: int) -> Tensor:
         """Return the images at a resolution, channels last (nearly twice as fast for depthwise nets on CPUs)."""
         if resolution not in self._sizes:
-            sized = resize(self._images, resolution)
-            self._sizes[resolution] = sized.contiguous(memory_format=torch.channels_last)
+            self._sizes[resolution] = channels_last(resize(self._images, resolution))
         return self._sizes[resolution]
 
     def answers(self, network: Teacher, resolution: int | None) -> Answers:
