@@ -39,7 +39,7 @@ from nas_compress.space import Architecture
 from nas_compress.supernets import load_supernet, supernets
 from nas_compress.supernets.base import ImageSupernet, Supernet
 from nas_compress.supernets.trained import FOLDER, Card, Result, Role, sha256, weights_file, write_card
-from nas_compress.weights import Tensors, read_state, write_state
+from nas_compress.weights import Tensors, read_header, read_state, write_state
 
 MOST_BYTES = 6_000_000
 """The package stays small: a larger file is refused."""
@@ -106,7 +106,8 @@ def ship(
     file = weights_file(name, to)
     draft = file.with_name(f".{name}.draft.safetensors")
     try:
-        write_state(draft, stored(read_state(folder / "supernet.safetensors"), dtype))
+        trained = folder / "supernet.safetensors"
+        write_state(draft, stored(read_state(trained), dtype), read_header(trained))
         described = {"supernet": name, "sha256": sha256(draft), "size": small(draft, dtype), "dtype": dtype}
         card = Card(**described, **training, **measure(load_supernet(name, draft), data, calibration_images))
         draft.replace(file)

@@ -1,13 +1,13 @@
 """Whether weight sharing pays: sub-networks with inherited weights against the same ones trained from scratch.
 
     python benchmarks/weight_sharing.py digits_resnet --epochs 30
-    python benchmarks/weight_sharing.py fashion_mnist_mbv3 --checkpoint supernet.safetensors --epochs 10 --images 20000
+    python benchmarks/weight_sharing.py fashion_mnist_mbv3                  # as it comes trained
 
 Sub-networks are taken evenly over the range of MACs: of `--candidates` random ones, the most accurate with inherited
 weights in each part of the range. Inherited weights get statistics of their own (BN recalibration, 2,000 training
-images). From scratch, a sub-network is trained alone on the labels for `--epochs` passes over the same images with the
-same options (a super-network that is trained here gets as many passes). Accuracies are on test images; Kendall's tau
-compares the two rankings.
+images). From scratch, a sub-network is trained alone on the labels with the same options for as many passes over the
+same images: those on the card of a super-network that comes trained, those of the command line for one that is trained
+here. Accuracies are on test images; Kendall's tau compares the two rankings.
 """
 
 from __future__ import annotations
@@ -15,20 +15,22 @@ from __future__ import annotations
 import argparse
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import torch
 from scipy.stats import kendalltau
-from supernet_algorithms import CALIBRATION, First, quality
+from supernet_algorithms import First, quality
 
 from nas_compress.data import load_data
-from nas_compress.data.base import ImageData, batches
-from nas_compress.objectives.calibration import CALIBRATION_BATCH, calibrated_subnet, recalibrate_bn
+from nas_compress.data.base import ImageData
+from nas_compress.objectives.calibration import calibrated_subnet
 from nas_compress.objectives.quality import accuracy
 from nas_compress.space import Architecture
 from nas_compress.supernets import load_supernet, supernets
 from nas_compress.supernets.base import ImageSupernet
+from nas_compress.supernets.trained import read_card
 from nas_compress.training.config import FinetuneConfig, SupernetTrainConfig
 from nas_compress.training.trainer import finetune, train_supernet
 
@@ -55,19 +57,23 @@ def from_scratch(name: str, architecture: Architecture, data: ImageData, options
     """Return the accuracy of a sub-network that was trained alone."""
     net = cast("ImageSupernet", load_supernet(name, trained=False, num_classes=len(data.classes), seed=1))
     subnet, size = net.extract(architecture), net.resolution(architecture)
-    finetune(subnet, data, size, FinetuneConfig(**options, curve=0))
-    recalibrate_bn(subnet, (x for x, _ in batches(data.train, CALIBRATION_BATCH, size, limit=CALIBRATION)))
+    finetune(subnet, data, size, FinetuneConfig(**options))
     return accuracy(subnet, data.test, size).value
+
+
+def as_published(weights: str) -> dict[str, Any]:
+    """Return the options with which a super-network was trained that comes with the package."""
+    (step,) = (s["train_supernet"] for s in read_card(Path(weights)).recipe["steps"] if "train_supernet" in s)
+    return {key: value for key, value in step.items() if key in FinetuneConfig.model_fields and key != "ctc_weight"}
 
 
 def main() -> None:
     """Parse the command line, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("supernet", default="digits_resnet", nargs="?")
-    parser.add_argument("--checkpoint", help="weights of the super-network; those it comes with, or trained here")
     parser.add_argument("--data-path", help="where the data is")
     parser.add_argument("--images", type=int, help="train from scratch on the first so many images alone")
-    parser.add_argument("--epochs", type=int, default=30)
+    parser.add_argument("--epochs", type=int, help="passes (default: those of the card, or 30)")
     parser.add_argument("--subnets", type=int, default=10)
     parser.add_argument("--candidates", type=int, default=80)
     parser.add_argument("--batch-size", type=int, default=64)
@@ -77,17 +83,15 @@ def main() -> None:
     torch.set_num_threads(1)
     name, entry = arguments.supernet, supernets.entry(arguments.supernet)
     data = cast("ImageData", load_data(entry.info["dataset"], arguments.data_path))
-    options = {
-        "epochs": arguments.epochs,
-        "batch_size": arguments.batch_size,
-        "lr": arguments.lr,
-        "precision": arguments.precision,
-    }
-    if arguments.checkpoint or entry.info["weights"]:
-        net = cast("ImageSupernet", load_supernet(name, arguments.checkpoint, num_classes=len(data.classes)))
+    options = {"epochs": 30, "batch_size": arguments.batch_size, "lr": arguments.lr, "precision": arguments.precision}
+    weights = entry.info["weights"]
+    options |= ({} if weights is None else as_published(weights)) | {"curve": 0}
+    options |= {} if arguments.epochs is None else {"epochs": arguments.epochs}
+    if weights is not None:
+        net = cast("ImageSupernet", load_supernet(name))
     else:
         net = cast("ImageSupernet", load_supernet(name, trained=False, num_classes=len(data.classes), seed=0))
-        train_supernet(net, data, SupernetTrainConfig(**options, subnets_per_step=3, curve=0))
+        train_supernet(net, data, SupernetTrainConfig(**options, subnets_per_step=3))
     alone = replace(data, train=First(data.train, arguments.images)) if arguments.images else data
     print(f"{'MACs':>12s} {'inherited %':>12s} {'from scratch %':>15s} {'difference':>11s} {'CPU s':>6s}")
     inherited, scratch = [], []

@@ -26,8 +26,8 @@ a super-network is trained anew, or a file of yours is named in `supernet_ckpt_p
 NONE = "In this version there are none.\n"
 
 TABLE = """Quality is that of sub-networks with the weights they inherit, on the official test part, with its standard
-error; those for images had their batch normalisation recalibrated on training images before. `median` is that of median
-MACs among 101 random ones.
+error; those for images had their batch normalisation recalibrated before, on training images changed as in training.
+`median` is that of median MACs among 101 random ones.
 """
 
 AGAIN = """## How they were trained

@@ -87,6 +87,8 @@ class NAS:
         train_func: Callable[[Any], Any] | None = None,
         eval_func: Callable[[Any], Any] | None = None,
     ) -> None:
+        if not isinstance(config, NASConfig | str | Path):
+            raise ConfigError(f"NAS wants a NASConfig or the path of a YAML file, got {type(config).__name__}")
         self.config = config if isinstance(config, NASConfig) else NASConfig.from_yaml(config)
         self._own_supernet = supernet
         self._own_data = data

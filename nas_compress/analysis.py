@@ -299,14 +299,15 @@ def plot_analyses(analyses: Sequence[PredictorAnalysis], path: Path) -> None:
     """
     from matplotlib.figure import Figure
 
+    from nas_compress.plots import saved
+
     figure = Figure(figsize=(10, 4 * len(analyses)), layout="constrained")
     panels = figure.subplots(len(analyses), 2, squeeze=False)
     for (left, right), analysis in zip(panels, analyses, strict=True):
         _draw(left, analysis, "mape", f"MAPE of {analysis.metric} (%)")
         _draw(right, analysis, "kendall_tau", f"Kendall tau of {analysis.metric}")
         left.legend()
-    with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=150)
+    saved(figure, path)
 
 
 def _draw(axes: Axes, analysis: PredictorAnalysis, score: str, label: str) -> None:

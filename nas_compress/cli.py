@@ -18,6 +18,7 @@ from nas_compress.cli_score import ArchitectureArgument, named_architecture, sco
 from nas_compress.config import NASConfig
 from nas_compress.documents import template_path
 from nas_compress.errors import ConfigError, NASError
+from nas_compress.files import check_image
 from nas_compress.listing import Topic, names
 from nas_compress.recipe import Recipe
 
@@ -94,7 +95,7 @@ def search(
     if seed is not None:
         settings.seed = seed
     if plot is not None:
-        _check_plot(plot)
+        check_image(plot, "--plot")
 
     from nas_compress.agent import NAS
 
@@ -107,13 +108,6 @@ def search(
         result.plot(plot)
         console.say(f"plot: {plot}")
     console.say(f"all results: {settings.section.results_csv_path}")
-
-
-def _check_plot(path: Path) -> None:
-    if path.suffix not in (".png", ".pdf", ".svg"):
-        raise ConfigError(f"--plot: {str(path)!r} has no suffix of an image; allowed: .png, .pdf, .svg")
-    if not path.absolute().parent.is_dir():
-        raise ConfigError(f"--plot: the folder {path.parent} does not exist")
 
 
 @app.command()
@@ -259,7 +253,7 @@ def analyse_predictors(
 ) -> None:
     """Score predictors on measured results: error and rank correlation against the number of architectures."""
     if plot is not None:
-        _check_plot(plot)
+        check_image(plot, "--plot")
 
     from nas_compress import analysis
     from nas_compress.tables import read_results

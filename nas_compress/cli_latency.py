@@ -33,7 +33,9 @@ def build_lut(
     restrict: Annotated[
         list[str] | None, typer.Option(help="Legal values of a dimension or gene, such as r=160,192; may be repeated.")
     ] = None,
-    subnets: Annotated[int, typer.Option(min=0, help="Whole sub-networks to measure, for calibration.")] = 20,
+    subnets: Annotated[
+        int | None, typer.Option(min=0, help="Whole sub-networks to measure, for calibration; 20 by default.")
+    ] = None,
     learned: Annotated[
         int | None, typer.Option(min=10, help="Measure so many whole sub-networks and no blocks, to learn from.")
     ] = None,
@@ -48,7 +50,7 @@ def build_lut(
     It holds every distinct block of the space and some whole sub-networks; with --learned, whole sub-networks alone.
     Started again, it goes on where it was interrupted.
     """
-    from nas_compress.latency.build import build_table
+    from nas_compress.latency.build import SUBNETS, build_table
     from nas_compress.latency.meter import LatencyMeter
     from nas_compress.supernets import load_supernet, replay_of
 
@@ -56,6 +58,8 @@ def build_lut(
         raise ConfigError(f"SUPERNET: {supernet!r} has no network to measure, only values from published tables")
     if threads > (cores := os.cpu_count() or 1):
         raise ConfigError(f"--threads: {threads} is more than this machine's {cores} CPU cores")
+    if learned is not None and subnets is not None:
+        raise ConfigError("--subnets: does not go with --learned, which is the number of sub-networks without blocks")
     allowed = _restriction(restrict or [])
     meter = LatencyMeter(
         backend, batch_size=batch, threads=threads, precision=cast(Precision, precision), isolated=isolated
@@ -69,7 +73,7 @@ def build_lut(
             space,
             meter,
             blocks=learned is None,
-            subnets=subnets if learned is None else learned,
+            subnets=next(count for count in (learned, subnets, SUBNETS) if count is not None),
             sweeps=sweeps,
             seed=seed,
             progress=progress,
@@ -93,10 +97,14 @@ def _allowed(text: str) -> tuple[str, list[Value]]:
     """Return a gene or dimension and its values, of `r=160,192`."""
     import yaml
 
-    name, sign, values = text.partition("=")
-    if not (name and sign and values):
+    name, _, values = text.partition("=")
+    try:
+        found = [yaml.safe_load(value) for value in values.split(",")]
+    except yaml.YAMLError:
+        found = []
+    if not (name.strip() and found and all(isinstance(value, int | float | str) for value in found)):
         raise ConfigError(f"--restrict: {text!r} is not of the form r=160,192")
-    return name.strip(), [yaml.safe_load(value) for value in values.split(",")]
+    return name.strip(), found
 
 
 def _show(net: Supernet, table: LatencyTable) -> None:

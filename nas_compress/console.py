@@ -166,7 +166,8 @@ def show_front(result: SearchResult) -> None:
     for column, objective in enumerate(result.metrics):
         width = max(len(text) for text in (objective.label, *(row[column] for row in rows)))
         table.add_column(objective.label, justify="right", no_wrap=True, min_width=width)
-    table.add_column("architecture", overflow="ellipsis", no_wrap=True, ratio=1)
+    whole = not _out.is_terminal  # a log is what architectures are copied from
+    table.add_column("architecture", overflow="fold" if whole else "ellipsis", no_wrap=not whole, ratio=1)
     for row, trial in zip(rows, front, strict=True):
         table.add_row(*row, str(trial.architecture))
     _out.print(table)

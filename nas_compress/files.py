@@ -36,6 +36,16 @@ def replacing(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def check_image(path: Path, field: str) -> None:
+    """Check the suffix of a file that a plot is to be saved in.
+
+    Raises:
+        ConfigError: It is none of an image.
+    """
+    if path.suffix not in (".png", ".pdf", ".svg"):
+        raise ConfigError(f"{field}: {str(path)!r} has no suffix of an image; allowed: .png, .pdf, .svg")
+
+
 @contextmanager
 def sole_use(folder: Path) -> Iterator[None]:
     """Keep a folder, which is made if need be, from other processes that ask for it, as long as the block runs.

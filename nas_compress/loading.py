@@ -10,7 +10,7 @@ from typing import Any
 from nas_compress.constraints import Constraint, limit_texts, parse_constraint
 from nas_compress.errors import ArchiveError, ConfigError
 from nas_compress.objectives import Objective, objectives
-from nas_compress.records import FINALIST, ArchiveContents, Record, read_archive
+from nas_compress.records import FINALIST, ArchiveContents, Record, context_hash, read_archive
 from nas_compress.result import ObjectiveInfo, SearchResult
 from nas_compress.search.trial import Trial
 from nas_compress.space import Architecture
@@ -32,7 +32,7 @@ def load_result(path: str | os.PathLike[str], given: Sequence[Objective | Object
     limited = _registered([name for name in limits if name not in known], path)
     metrics = [*optimised, *limited]
     records = _latest(contents, [o.name for o in metrics])
-    return SearchResult(
+    result = SearchResult(
         _trials(records, [o.name for o in metrics]),
         optimised,
         limited=limited,
@@ -40,6 +40,8 @@ def load_result(path: str | os.PathLike[str], given: Sequence[Objective | Object
         provenance=_provenance(contents, records, path),
         largest=_largest(search.get("space")),
     )
+    _take_finalists(result, contents)
+    return result
 
 
 def _optimised(search: Mapping[str, Any], path: object) -> list[ObjectiveInfo]:
@@ -93,6 +95,22 @@ def _trials(found: Records, names: Sequence[str]) -> list[Trial]:
     return trials
 
 
+def _take_finalists(result: SearchResult, contents: ArchiveContents) -> None:
+    """Let the trials that were measured after a search on predictions have what was measured last."""
+    from nas_compress.latency.finalists import Finalist, go_by
+
+    measured = [record for record in contents.records if FINALIST in record.provenance]
+    if not measured or measured[-1].context in map(context_hash, result.provenance["contexts"].values()):
+        return
+    key, trials = measured[-1].context, {trial.architecture: trial for trial in result.measured}
+    finalists = {
+        r.architecture: Finalist(r.architecture, trials[r.architecture].values[r.objective], r.value, r.spread, r.error)
+        for r in measured
+        if r.context == key and r.architecture in trials
+    }
+    go_by(result, finalists, contents.contexts[key])
+
+
 def _provenance(contents: ArchiveContents, found: Records, path: object) -> dict[str, Any]:
     used = {name: record.context for records in found.values() for name, record in records.items()}
     return {
@@ -106,6 +124,7 @@ def _largest(space: Mapping[str, Any] | None) -> Architecture | None:
     """Return the largest architecture of a space as `SearchSpace.describe` tells of it."""
     if space is None:
         return None
-    dimensions = [Dimension(name, tuple(map(tuple, choices))) for name, choices in space["dimensions"].items()]
+    choices = {name: tuple(map(tuple, values)) for name, values in space["dimensions"].items()}
+    dimensions = [Dimension(name, values, ordered=False) for name, values in choices.items()]
     conditions = [Condition((g[0], g[1]), (c[0], c[1]), at_least) for g, c, at_least in space["conditions"]]
     return SearchSpace(space["name"], dimensions, conditions).largest()

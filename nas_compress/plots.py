@@ -2,17 +2,35 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.figure import Figure
+
+from nas_compress.files import check_image, replacing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from nas_compress.result import ObjectiveInfo, SearchResult
     from nas_compress.search import Trial
+
+
+def saved(figure: Figure, path: str | os.PathLike[str] | None) -> Figure:
+    """Return a figure after saving it, all at once or not at all; without a path it is not saved.
+
+    Raises:
+        ConfigError: The path's suffix is none of an image.
+        OutputError: The file cannot be written.
+    """
+    if path is not None:
+        check_image(Path(path), "path")
+        with replacing(Path(path)) as temporary:
+            figure.savefig(temporary, dpi=150)
+    return figure
 
 
 def plot_front(result: SearchResult, horizontal: ObjectiveInfo | None, vertical: ObjectiveInfo) -> Figure:

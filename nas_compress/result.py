@@ -63,7 +63,8 @@ class SearchResult:
     """The trials of a search, in the order in which they were evaluated.
 
     Args:
-        trials: All trials, failed ones included.
+        trials: All trials, failed ones included. Hypervolumes are made of what the search went by, all else of what is
+            known best: where latency was predicted, that measured on the front.
         objectives: What was optimised.
         limited: What was measured for the sake of a limit alone.
         constraints: The limits of the search: the front, the hypervolume and `best` keep to them.
@@ -92,7 +93,7 @@ class SearchResult:
         self.constraints = tuple(constraints)
         self.provenance = dict(provenance or {})
         self._reference = None if reference is None else self._point(reference)
-        measured = next((t.values for t in self.measured if t.architecture == largest), {})
+        measured = next((t.searched for t in self.measured if t.architecture == largest), {})
         self._largest = {**measured, **(largest_values or {})}
 
     @classmethod
@@ -115,6 +116,10 @@ class SearchResult:
 
     def __len__(self) -> int:
         return len(self.trials)
+
+    def __repr__(self) -> str:
+        metrics = ", ".join(metric.name for metric in self.metrics)
+        return f"SearchResult({len(self)} architectures, {len(self.front())} on the front, {metrics})"
 
     def __iter__(self) -> Iterator[Trial]:
         return iter(self.trials)
@@ -224,7 +229,8 @@ class SearchResult:
         best = None if ideal is None else self._point(ideal)
         curve = VolumeCurve(self.objectives, point, best)
         for trial in self.trials:
-            curve.add(trial.values, self._counts(trial))
+            kept = trial.ok and keeps(self.constraints, trial.searched, self._largest)
+            curve.add(trial.searched, kept)
         curve.settle()
         if best is not None and curve.reference is not None:
             self._check_ideal(best, curve.reference)
@@ -240,6 +246,8 @@ class SearchResult:
 
     def _point(self, values: Mapping[str, float]) -> dict[str, float]:
         """Return a point by the objectives' own names."""
+        if not isinstance(values, Mapping):
+            raise ConfigError(f"a point wants a value for each of {', '.join(o.name for o in self.objectives)} by name")
         point = {self._objective(name).name: float(value) for name, value in values.items()}
         if missing := [o.name for o in self.objectives if o.name not in point]:
             raise ConfigError(f"the point {dict(values)} lacks {', '.join(missing)}")
@@ -276,6 +284,8 @@ class SearchResult:
                 architecture was not measured.
             InfeasibleError: No trial meets the constraints; the message gives the closest values.
         """
+        if not isinstance(constraints, Mapping | None):
+            raise ConfigError(f"constraints = {constraints!r}; wants limits by metric: {{'macs': '<= 0.5 x largest'}}")
         goal = self._goal(maximize, minimize)
         limits = [self._constraint(name, text) for name, text in limit_texts(constraints or {})]
         values = self._largest if largest is None else largest
@@ -354,24 +364,22 @@ class SearchResult:
         """Draw all trials, coloured by the order of their evaluation, and the front.
 
         Args:
-            path: Where to save the figure; the suffix gives the format.
+            path: Where to save the figure, as .png, .pdf or .svg.
             x: The metric on the horizontal axis; the second objective by default, the order of evaluation if there is
                 but one.
             y: The metric on the vertical axis; the first objective by default.
+
+        Raises:
+            ConfigError: The file's suffix is another.
+            OutputError: The file cannot be written.
         """
-        from nas_compress.plots import plot_front
+        from nas_compress.plots import plot_front, saved
 
         horizontal = self._objective(x) if x is not None else next(iter(self.objectives[1:]), None)
-        return _saved(plot_front(self, horizontal, self.objectives[0] if y is None else self._objective(y)), path)
+        return saved(plot_front(self, horizontal, self.objectives[0] if y is None else self._objective(y)), path)
 
     def plot_hypervolume(self, path: str | os.PathLike[str] | None = None) -> Figure:
-        """Draw the normalised hypervolume after every trial; `path` is where to save it, if anywhere."""
-        from nas_compress.plots import plot_growth
+        """Draw the normalised hypervolume after every trial; `path` is where to save it, as `plot` has it."""
+        from nas_compress.plots import plot_growth, saved
 
-        return _saved(plot_growth(self, self.hypervolumes().tolist()), path)
-
-
-def _saved(figure: Figure, path: str | os.PathLike[str] | None) -> Figure:
-    if path is not None:
-        figure.savefig(path, dpi=150)
-    return figure
+        return saved(plot_growth(self, self.hypervolumes().tolist()), path)

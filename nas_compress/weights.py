@@ -22,12 +22,14 @@ from nas_compress.files import replacing
 
 Tensors = dict[str, Tensor]
 
+NESTED = ("state_dict", "model", "net", "state_dict_ema")
+"""Where torch files keep the state dictionary among other things; the first that is there counts."""
+
 
 def read_state(path: str | Path) -> Tensors:
     """Read tensors by name, from safetensors or from a torch file.
 
-    In torch files the state dictionary may lie under `state_dict` or `model`; a `module.` before every name is
-    dropped.
+    In torch files the state dictionary may lie under one of `NESTED`; a `module.` before every name is dropped.
 
     Raises:
         CheckpointError: The file is missing, damaged, or holds something else than tensors by name.
@@ -42,14 +44,31 @@ def read_state(path: str | Path) -> Tensors:
         except (SafetensorError, OSError) as error:
             raise CheckpointError(f"cannot read {path} (damaged?): {first_line(error)}") from error
     state = _load_torch(path)
-    for key in ("state_dict", "model"):
-        if isinstance(state, Mapping) and isinstance(state.get(key), Mapping):
-            state = state[key]
+    while isinstance(state, Mapping) and (key := next((k for k in NESTED if isinstance(state.get(k), Mapping)), None)):
+        state = state[key]
     if not isinstance(state, Mapping) or not all(
         isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items()
     ):
-        raise CheckpointError(f"{path} holds no state dictionary (tensors by name)")
+        names = f"{', '.join(map(str, state)):.200}" if isinstance(state, Mapping) else f"a {type(state).__name__}"
+        raise CheckpointError(f"{path} holds no state dictionary (tensors by name); it holds {names}")
     return {key.removeprefix("module."): value for key, value in state.items()}
+
+
+def read_header(path: str | Path) -> dict[str, Any]:
+    """Return the plain data that `write_state` put into a file of safetensors; none from other files.
+
+    Raises:
+        CheckpointError: The file is missing or damaged.
+    """
+    if Path(path).suffix != ".safetensors":
+        return {}
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {key: json.loads(value) for key, value in (file.metadata() or {}).items()}
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"cannot read {path} (damaged?): {first_line(error)}") from error
+    except ValueError:
+        return {}  # another project's header: any texts
 
 
 class _Ignored:
@@ -103,28 +122,47 @@ def write_state(path: str | Path, state: Mapping[str, Tensor], metadata: Mapping
             raise OutputError(f"cannot write {path}: {error}") from error
 
 
-def load_into(module: nn.Module, state: Mapping[str, Tensor], source: str | Path) -> None:
+def load_into(
+    module: nn.Module, state: Mapping[str, Tensor], source: str | Path, names: Mapping[str, str] | None = None
+) -> None:
     """Load a state dictionary that must fit exactly.
 
     Args:
         module: Takes the tensors.
         state: A tensor for each of its parameters and buffers, and no other.
         source: Where they come from, for messages.
+        names: What the source calls the tensors, where that differs, for messages.
 
     Raises:
-        CheckpointError: The first key that is missing, left over, or of another shape, with both shapes.
+        CheckpointError: The first key that is missing, left over, not finite, or of another shape or kind of numbers,
+            with both shapes or types. The module is then as it was.
     """
     expected = module.state_dict()
+    told = {key: key if name == key else f"{key} ({name} in the file)" for key, name in (names or {}).items()}
     for key, tensor in expected.items():
         if key not in state:
             raise CheckpointError(f"{source} is of another network: it lacks {key} of shape {tuple(tensor.shape)}")
         if state[key].shape != tensor.shape:
             got, want = tuple(state[key].shape), tuple(tensor.shape)
+            key = told.get(key, key)
             raise CheckpointError(f"{source} is of another network: {key} has shape {got}, this network wants {want}")
+        if reason := _unfit(state[key], tensor):
+            raise CheckpointError(f"{source} cannot be loaded: {told.get(key, key)} {reason}")
     for key in state:
         if key not in expected:
+            key = told.get(key, key)
             raise CheckpointError(f"{source} is of another network: it has {key}, which this network lacks")
     module.load_state_dict(dict(state))
+
+
+def _unfit(found: Tensor, wanted: Tensor) -> str:
+    """Return why a tensor's numbers cannot stand for another's; empty if they can, in another precision at most."""
+    if (found.is_floating_point(), found.is_complex()) != (wanted.is_floating_point(), wanted.is_complex()):
+        got, want = (str(each.dtype).removeprefix("torch.") for each in (found, wanted))
+        return f"is of type {got}, this network wants {want}"
+    if found.is_floating_point() and not bool(torch.isfinite(found.float()).all()):
+        return "is not finite"
+    return ""
 
 
 def hash_tensors(tensors: Mapping[str, Tensor], description: str = "") -> str:

@@ -384,3 +384,9 @@ def test_a_strategy_that_is_made_already_is_refused(config):
         NAS(config, strategy=RandomSearch(problem))
     with pytest.raises(ConfigError, match="made a int, not a SearchStrategy"):
         NAS(config, strategy=lambda *_, **__: 3).search()
+
+
+@pytest.mark.parametrize("given", [None, 3, {"approach": "dynas"}])
+def test_what_is_no_config_is_refused(given):
+    with pytest.raises(ConfigError, match=f"wants a NASConfig or the path of a YAML file, got {type(given).__name__}"):
+        NAS(given)

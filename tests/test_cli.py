@@ -104,9 +104,8 @@ def test_a_recipe_without_training_cannot_train(run, tmp_path):
     assert code == 2 and "has no 'train_supernet' step" in err
 
 
-@pytest.mark.parametrize(("plot", "message"), [("front.xyz", "allowed: .png"), ("nowhere/front.png", "does not exist")])
-def test_a_plot_that_cannot_be_written_is_refused_before_the_search(tmp_path, monkeypatch, plot, message):
+def test_a_plot_that_cannot_be_written_is_refused_before_the_search(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    result = CliRunner().invoke(app, ["search", "search_macs", "--plot", plot])
+    result = CliRunner().invoke(app, ["search", "search_macs", "--plot", "front.xyz"])
     assert result.exit_code == 2
-    assert message in result.output and not (tmp_path / "outputs").exists()
+    assert "allowed: .png" in result.output and not (tmp_path / "outputs").exists()

@@ -58,6 +58,10 @@ def test_the_data_may_have_another_number_of_classes(tmp_path):
     [
         (["--restrict", "r"], "--restrict: 'r' is not of the form r=160,192"),
         (["--restrict", "r=8", "--restrict", "r=12"], "--restrict: 'r' is given twice; write all its values at once"),
+        (["--restrict", "r=[1"], "--restrict: 'r=[1' is not of the form r=160,192"),
+        (["--restrict", "r=8,,12"], "--restrict: 'r=8,,12' is not of the form r=160,192"),
+        (["--restrict", "r=8,{a: 1}"], "--restrict: 'r=8,{a: 1}' is not of the form r=160,192"),
+        (["--learned", "12", "--subnets", "3"], "--subnets: does not go with --learned, which is the number"),
         (["--threads", "9999"], "--threads: 9999 is more than this machine's"),
         (["--restrict", "r=9"], "r[0]: [9] is not a part of the legal values"),
         (["--backend", "torhc"], "unknown backend 'torhc' (did you mean 'torch'?)"),

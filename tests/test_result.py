@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from nas_compress.archive import Archive
 from nas_compress.constraints import parse_constraint
-from nas_compress.errors import ArchiveError, ConfigError, InfeasibleError, UnknownNameError
+from nas_compress.errors import ArchiveError, ConfigError, InfeasibleError, OutputError, UnknownNameError
 from nas_compress.objectives import objectives
 from nas_compress.records import Record
 from nas_compress.result import ObjectiveInfo, SearchResult
@@ -224,6 +224,28 @@ def test_the_growth_of_the_hypervolume_is_drawn(result: SearchResult, tmp_path: 
     assert (tmp_path / "growth.png").read_bytes().startswith(b"\x89PNG")
     assert figure.axes[0].lines[0].get_ydata().tolist() == result.hypervolumes().tolist()
     assert "reference point acc" in figure.axes[0].get_title(loc="left")
+
+
+def test_a_plot_makes_its_folder_and_other_files_are_refused(result: SearchResult, tmp_path: Path) -> None:
+    result.plot(tmp_path / "new" / "front.svg")
+    assert (tmp_path / "new" / "front.svg").read_text().startswith("<?xml")
+    for plot in (result.plot, result.plot_hypervolume):
+        with pytest.raises(ConfigError, match=r"front\.foo' has no suffix of an image; allowed: \.png"):
+            plot(tmp_path / "front.foo")
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match="cannot write"):
+        result.plot(tmp_path / "file" / "front.png")
+
+
+def test_a_result_says_what_it_is(result: SearchResult) -> None:
+    assert repr(result) == "SearchResult(6 architectures, 3 on the front, acc, latency, macs)"
+
+
+def test_limits_and_points_without_names_are_refused(result: SearchResult) -> None:
+    with pytest.raises(ConfigError, match=r"constraints = 'macs <= 3'; wants limits by metric"):
+        result.best("macs <= 3")  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="wants a value for each of acc, latency, macs by name"):
+        result.hypervolume([70, 1, 2])  # type: ignore[arg-type]
 
 
 def test_plot(result: SearchResult, tmp_path: Path) -> None:

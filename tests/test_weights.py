@@ -13,7 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
-from torch import nn
+from torch import Tensor, nn
 
 from nas_compress.errors import CheckpointError
 from nas_compress.weights import hash_tensors, load_into, read_state, write_state
@@ -28,7 +28,7 @@ def same(a: nn.Module, b: nn.Module) -> bool:
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pt", ".pth"])
-@pytest.mark.parametrize("key", [None, "state_dict"])
+@pytest.mark.parametrize("key", [None, "state_dict", "net", "state_dict_ema"])
 def test_weights_read_back(tmp_path: Path, suffix: str, key: str | None) -> None:
     source, target = net().to(memory_format=torch.channels_last), net()
     path = tmp_path / "deep" / f"weights{suffix}"
@@ -52,6 +52,48 @@ def test_other_networks_are_named_by_their_first_difference() -> None:
         load_into(net(), net()[:1].state_dict(), "x.pt")
     with pytest.raises(CheckpointError, match=r"has 1.weight, which this network lacks"):
         load_into(net()[:1], net().state_dict(), "x.pt")
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda t: (t * 100).to(torch.int8), "0.weight is of type int8, this network wants float32"),
+        (lambda t: t.to(torch.complex64), "0.weight is of type complex64, this network wants float32"),
+        (lambda t: t * float("nan"), "0.weight is not finite"),
+        (lambda t: t / 0, "0.weight is not finite"),
+    ],
+)
+def test_tensors_of_another_kind_are_refused(change: Callable[[Tensor], Tensor], reason: str) -> None:
+    target, before = net(), net()
+    before.load_state_dict(target.state_dict())
+    state = {key: change(value) if key == "0.weight" else value for key, value in net().state_dict().items()}
+    with pytest.raises(CheckpointError, match=f"^x.pt .*{reason}"):
+        load_into(target, state, "x.pt")
+    assert same(target, before)
+    counted = {**net().state_dict(), "1.num_batches_tracked": torch.tensor(1.5)}
+    with pytest.raises(CheckpointError, match="num_batches_tracked is of type float32, this network wants int64"):
+        load_into(target, counted, "x.pt")
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_other_precisions_are_taken(dtype: torch.dtype) -> None:
+    target, source = net(), net()
+    state = {k: v.to(dtype) if v.is_floating_point() else v.to(torch.int32) for k, v in source.state_dict().items()}
+    load_into(target, state, "x.pt")
+    assert torch.allclose(target[0].weight, source[0].weight, atol=1e-2)
+
+
+def test_keys_of_the_file_are_told() -> None:
+    state = {**net().state_dict(), "0.weight": torch.ones(5, 1, 3, 3), "odd": torch.ones(1)}
+    names = {"0.weight": "conv.w", "odd": "strange"}
+    with pytest.raises(CheckpointError, match=r"0\.weight \(conv\.w in the file\) has shape"):
+        load_into(net(), state, "x.pt", names)
+    state["0.weight"] = torch.ones(4, 1, 3, 3) / 0
+    with pytest.raises(CheckpointError, match=r"0\.weight \(conv\.w in the file\) is not finite"):
+        load_into(net(), state, "x.pt", names)
+    state["0.weight"] = torch.ones(4, 1, 3, 3)
+    with pytest.raises(CheckpointError, match=r"it has odd \(strange in the file\), which"):
+        load_into(net(), state, "x.pt", names)
 
 
 def test_unreadable_files_are_checkpoint_errors(tmp_path: Path) -> None:
@@ -153,5 +195,16 @@ def test_pickled_objects_are_never_run(tmp_path: Path) -> None:
 
 def test_files_that_hold_no_state_dictionary(tmp_path: Path) -> None:
     torch.save({"epoch": 3}, tmp_path / "other.pt")
-    with pytest.raises(CheckpointError, match="no state dictionary"):
+    with pytest.raises(CheckpointError, match="no state dictionary .tensors by name.; it holds epoch$"):
         read_state(tmp_path / "other.pt")
+    torch.save({"weights": net().state_dict(), "epoch": 3}, tmp_path / "own.pt")
+    with pytest.raises(CheckpointError, match="it holds weights, epoch"):
+        read_state(tmp_path / "own.pt")
+    torch.save([1, 2], tmp_path / "list.pt")
+    with pytest.raises(CheckpointError, match="it holds a list"):
+        read_state(tmp_path / "list.pt")
+
+
+def test_nested_state_dictionaries_are_found(tmp_path: Path) -> None:
+    torch.save({"model": {"state_dict": net().state_dict()}}, tmp_path / "nested.pt")
+    assert read_state(tmp_path / "nested.pt").keys() == net().state_dict().keys()

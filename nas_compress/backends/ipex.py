@@ -43,8 +43,12 @@ class IpexBackend(Backend):
     def compile(self, module: nn.Module, example: Inputs, threads: int = 1) -> Session:
         """Return a session on an optimised copy of the module; see `Backend.compile`."""
         self.check()
-        import intel_extension_for_pytorch as ipex
         import torch
+
+        try:
+            import intel_extension_for_pytorch as ipex
+        except (ImportError, OSError, AttributeError) as error:  # a shared library that is missing or of another build
+            raise MissingExtraError(IPEX, self.extra, f"cannot be imported: {first_line(error)}") from error
 
         module, inputs = copy.deepcopy(module).eval(), as_tuple(example)
         dtype = torch.bfloat16 if self.precision == "bf16" else torch.float32

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import shutil
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
 
     from nas_compress.supernets.base import Inputs
 
-COMPILERS = ("g++", "clang++", "c++")
+COMPILER = "clang++" if sys.platform == "darwin" else "g++"
+"""What Inductor compiles with where the environment has no CXX."""
 
 
 @contextmanager
@@ -167,8 +169,9 @@ class TorchCompileBackend(Backend):
         """Look for a C++ compiler; see `Backend.check`."""
         super().check()
         named = os.environ.get("CXX")
-        if not any(map(shutil.which, [named] if named else COMPILERS)):
-            missing = f"CXX = {named!r} is not there" if named else f"none of {', '.join(COMPILERS)} is installed"
+        if shutil.which(named or COMPILER) is None:
+            absent = f"{COMPILER} is not installed, and CXX names no other"
+            missing = f"CXX = {named!r} is not there" if named else absent
             raise ConfigError(f"backend 'torch_compile' wants a C++ compiler: {missing}")
 
     def compile(self, module: nn.Module, example: Inputs, threads: int = 1) -> Session:

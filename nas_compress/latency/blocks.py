@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 Row = NDArray[np.int64]
 
 MOST_COMBINATIONS = 20_000
+MOST_BLOCKS = 3000
+"""Measuring so many takes an hour on a good machine: whole sub-networks are then the cheaper way."""
+
 SAMPLES = 500
 _PIECE = 1000
 
@@ -113,7 +116,7 @@ class _Survey:
             names = ", ".join(self._space.gene_names[gene] for gene in genes)
             raise ConfigError(
                 f"a block of {self._supernet.name!r} depends on {names}: {prod(counts):,} combinations are too many "
-                "for a table; restrict the space, or learn from whole sub-networks"
+                "for a table; restrict the space, or learn from whole sub-networks (build-lut --learned 100)"
             )
         combinations = np.array(list(product(*map(range, counts))), dtype=np.int64).reshape(-1, len(genes))
         for first in range(0, len(combinations), _PIECE):
@@ -126,3 +129,8 @@ class _Survey:
     def _add(self, sequence: Sequence[Block]) -> None:
         for block in sequence:
             self.found.setdefault(block.key, block)
+        if len(self.found) > MOST_BLOCKS:
+            raise ConfigError(
+                f"{self._supernet.name!r} has more than {MOST_BLOCKS:,} distinct blocks, too many for a table; "
+                "restrict the space, or learn from whole sub-networks (build-lut --learned 100)"
+            )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,8 +12,9 @@ import numpy as np
 
 from nas_compress.errors import ConfigError, EvaluationError
 from nas_compress.latency.blocks import distinct_blocks
+from nas_compress.latency.coverage import Finished
 from nas_compress.latency.meter import LatencyMeter, Prepared
-from nas_compress.latency.table import EMPTY, LatencyTable, TableFile, block_item, read_table
+from nas_compress.latency.table import EMPTY, LatencyTable, TableFile, block_item, check_table, read_table
 from nas_compress.objectives.timing import TimingSettings
 from nas_compress.space import Architecture
 
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 
 SUBNETS = 20
 SWEEPS = 4
+WHOLE = "a whole sub-network"
+"""The label of what is no block."""
+
 KEPT_BYTES = 5 * 10**8
 KEPT_SHARE = 20
 """Networks are kept between sweeps, ready to run, up to so many bytes of weights, none that takes more than a twentieth
@@ -81,25 +85,27 @@ def build_table(
         subnets: Whole sub-networks to measure, drawn at random, with the largest and the smallest.
         sweeps: How often each is measured; by default `SWEEPS`, and once where the backend takes long to build.
         seed: Seed of the sub-networks and the orders.
-        progress: Called after every measurement.
+        progress: Called before the first measurement, then after each.
 
     Returns:
         The table as the file holds it now.
 
     Raises:
         ArchiveError: The file was measured on something else, or cannot be written.
-        ConfigError: There are too many distinct blocks for a table, or nothing to measure.
+        ConfigError: There are too many distinct blocks for a table, nothing to measure, or a number is out of range.
         EvaluationError: The backend cannot take a block.
     """
-    if not blocks and subnets < 1:
-        raise ConfigError("a latency table wants blocks or sub-networks, got neither")
-    sweeps = sweeps or (1 if meter.backend.slow_build else SWEEPS)
-    items = _subnets(supernet, space, subnets, seed)
-    if blocks:
-        items = [*_blocks(supernet, space, seed), *items]
-    path, shelf = Path(path), _Shelf(meter)
-    with TableFile(path, table_conditions(supernet, meter)) as file:
+    if sweeps is None:
+        sweeps = 1 if meter.backend.slow_build else SWEEPS
+    _check(blocks, subnets, sweeps)
+    path, shelf, conditions = Path(path), _Shelf(meter), table_conditions(supernet, meter)
+    check_table(path, conditions)
+    items = [*(_blocks(supernet, space, seed) if blocks else []), *_subnets(supernet, space, subnets, seed)]
+    with TableFile(path, conditions) as file:
         order = _order(len(items), sweeps, seed)
+        if progress is not None:
+            left = sum(not file.has(items[number].name, sweep) for sweep, number in order)
+            progress(0, len(order), _outlook(items, sweeps, left))
         for done, (sweep, number) in enumerate(order, start=1):
             item = items[number]
             if not file.has(item.name, sweep):
@@ -107,7 +113,25 @@ def build_table(
                 file.add(item.name, sweep, stats.cpu_ms if meter.threads == 1 else stats.median_ms, stats)
             if progress is not None:
                 progress(done, len(order), f"sweep {sweep + 1} of {sweeps}, {item.label}")
+        file.finish(Finished.of(space, blocks, subnets))
     return read_table(path)
+
+
+def _check(blocks: bool, subnets: int, sweeps: int) -> None:
+    for name, value, least in (("subnets", subnets, 0), ("sweeps", sweeps, 1)):
+        if value < least:
+            raise ConfigError(f"a latency table: {name} = {value} is out of range; allowed: {least} and more")
+    if not blocks and subnets < 1:
+        raise ConfigError("a latency table wants blocks or sub-networks, got neither")
+
+
+def _outlook(items: Sequence[_Item], sweeps: int, left: int) -> str:
+    """Return what is to be measured, and how long that takes if building the networks takes no time."""
+    labels = [item.label for item in items]
+    subnets, blocks = labels.count(WHOLE), len(labels) - labels.count(WHOLE) - labels.count(EMPTY)
+    seconds = left * SWEEP_SETTINGS.budget_s
+    time = f"at least {seconds:.0f} s to measure" if seconds < 120 else f"at least {seconds / 60:.0f} min to measure"
+    return f"{blocks} blocks, {subnets} sub-networks, {sweeps} sweeps: {time if left else 'all is measured'}"
 
 
 def table_conditions(supernet: Supernet, meter: LatencyMeter) -> dict[str, Any]:
@@ -128,7 +152,7 @@ def _subnets(supernet: Supernet, space: SearchSpace, count: int, seed: int) -> l
     def item(architecture: Architecture) -> _Item:
         return _Item(
             architecture,
-            "a whole sub-network",
+            WHOLE,
             lambda: supernet.extract(architecture),
             lambda batch: supernet.example_input(batch, architecture),
         )

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from nas_compress.archive import Archive
-from nas_compress.errors import EvaluationError
+from nas_compress.errors import EvaluationError, InfeasibleError
 from nas_compress.latency.predictor import PredictionErrors
 from nas_compress.records import FINALIST, Record
 from nas_compress.search.trial import Trial
@@ -21,13 +21,18 @@ if TYPE_CHECKING:
     from nas_compress.result import SearchResult
     from nas_compress.search import SearchProblem
 
+LATENCY = "latency"
+MEASURED = "latency, measured on the front"
+"""The name, among a result's contexts, of what finalists were measured on."""
+
 
 def measure_front(result: SearchResult, problem: SearchProblem, agent: NAS, archive: Archive) -> None:
-    """Measure the front of a search that went by predicted latency, and add that to the result's provenance.
+    """Measure the front of a search that went by predicted latency, and let the result go by what was measured.
 
-    `provenance["finalists"]` is then a list of `Finalist.to_dict`, in the order of the front, and
-    `provenance["prediction_errors"]` says how far the predictions were off, in words. Where latency was measured all
-    along, nothing is done.
+    The measured latencies may bring other trials to the front: these are measured too, until all of it is. A trial that
+    was measured keeps what the search went by in `Trial.predicted`. `provenance["finalists"]` is a list of
+    `Finalist.to_dict`, in the order of the trials, and `provenance["prediction_errors"]` says how far the
+    predictions were off, in words. Where latency was measured all along, nothing is done.
 
     Args:
         result: Of the search.
@@ -37,6 +42,7 @@ def measure_front(result: SearchResult, problem: SearchProblem, agent: NAS, arch
 
     Raises:
         ArchiveError: The archive cannot be written.
+        InfeasibleError: By what was measured, no trial keeps all limits.
     """
     from nas_compress.latency.objective import PredictedLatency
 
@@ -44,10 +50,43 @@ def measure_front(result: SearchResult, problem: SearchProblem, agent: NAS, arch
         return
     from nas_compress.objectives.latency import Latency
 
-    finalists = measure_finalists(result.front(), Latency.measured_for(agent), agent.supernet.extract, archive)
-    errors = finalist_errors(finalists)
-    result.provenance["finalists"] = [finalist.to_dict() for finalist in finalists]
+    latency, found = Latency.measured_for(agent), dict[Architecture, Finalist]()
+    key = archive.add_context(latency.context())
+    known = [trial for trial in result.measured if archive.get(trial.architecture, latency.name, key) is not None]
+    new = known or result.front()
+    while new:
+        finalists = measure_finalists(new, latency, agent.supernet.extract, archive)
+        found |= {finalist.architecture: finalist for finalist in finalists}
+        go_by(result, found, archive.contexts[key])
+        new = [trial for trial in result.front() if trial.architecture not in found]
+    if not result.feasible:
+        raise InfeasibleError(f"{result.closest()}; latencies of the best were measured, not only predicted")
+
+
+def go_by(result: SearchResult, found: Mapping[Architecture, Finalist], context: Mapping[str, Any]) -> None:
+    """Let a result's trials have the latencies that were measured, and say so in its provenance; see `measure_front`.
+
+    Args:
+        result: Of the search.
+        found: All that were measured.
+        context: What they were measured on.
+    """
+    result.trials = tuple(_measured_trial(trial, found.get(trial.architecture)) for trial in result.trials)
+    ordered = [found[each] for each in dict.fromkeys(trial.architecture for trial in result.trials) if each in found]
+    errors, contexts = finalist_errors(ordered), result.provenance.get("contexts", {})
+    result.provenance["finalists"] = [finalist.to_dict() for finalist in ordered]
     result.provenance["prediction_errors"] = "too few to tell" if errors is None else str(errors)
+    result.provenance["contexts"] = {**contexts, MEASURED: context}
+
+
+def _measured_trial(trial: Trial, finalist: Finalist | None) -> Trial:
+    if finalist is None or finalist.measured_ms is None:
+        return trial
+    spreads = {name: spread for name, spread in trial.spreads.items() if name != LATENCY}
+    if finalist.spread_ms is not None:
+        spreads[LATENCY] = finalist.spread_ms
+    values = {**trial.values, LATENCY: finalist.measured_ms}
+    return replace(trial, values=values, spreads=spreads, predicted={LATENCY: finalist.predicted_ms})
 
 
 @dataclass(frozen=True)

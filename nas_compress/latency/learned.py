@@ -41,6 +41,7 @@ class LearnedLatency(LatencyPredictor):
     """
 
     source = "measured sub-networks"
+    fewest_subnets = FEWEST_SUBNETS
 
     def __init__(self, supernet: Supernet, table: LatencyTable, predictor: str = PREDICTOR) -> None:
         super().__init__(supernet, table)
@@ -56,7 +57,9 @@ class LearnedLatency(LatencyPredictor):
 
     def predict(self, architectures: Sequence[Architecture]) -> FloatVector:
         """Return the latencies in ms, shape (n,); see the base class."""
-        return self._fitted.predict_mean(self._rows(architectures))
+        encoded = self._supernet.space.encode(architectures)
+        self._learned_on.check(encoded)
+        return self._fitted.predict_mean(self._features(encoded))
 
     def _rows(self, architectures: Sequence[Architecture]) -> FloatMatrix:
         return self._features(self._supernet.space.encode(architectures))

@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nas_compress.errors import ConfigError
+from nas_compress.latency.blocks import distinct_blocks
+from nas_compress.latency.coverage import Coverage
 from nas_compress.latency.drift import IntVector
 from nas_compress.latency.learned import FOLDS, latency_features
 from nas_compress.latency.predictor import LatencyPredictor, PredictionErrors
 from nas_compress.latency.table import LatencyTable
 from nas_compress.predictors import Predictor, predictors
 from nas_compress.predictors.base import FloatMatrix, FloatVector, deal_folds
-from nas_compress.space import Architecture
+from nas_compress.space import Architecture, SearchSpace
 
 if TYPE_CHECKING:
     from nas_compress.supernets.base import Supernet
@@ -44,6 +46,7 @@ class LookupTable(LatencyPredictor):
     """
 
     source = "measured blocks"
+    fewest_subnets = FEWEST_SUBNETS
 
     def __init__(self, supernet: Supernet, table: LatencyTable) -> None:
         from nas_compress.objectives.cost import Params
@@ -56,10 +59,9 @@ class LookupTable(LatencyPredictor):
         self._params = Params(supernet)
         self._correction: _Correction | None = None
         self.raw_errors: PredictionErrors | None = None
-        measured = np.array(list(table.subnets.values()))
-        if len(measured) >= FEWEST_SUBNETS:
-            architectures = list(table.subnets)
-            self._calibrate(self._seen(architectures), measured)
+        whole = [each for each in table.subnets if self._missing(each) is None]
+        if len(whole) >= FEWEST_SUBNETS:
+            self._calibrate(self._seen(whole), np.array([table.subnets[each] for each in whole]))
 
     @property
     def plane(self) -> Plane:
@@ -79,7 +81,29 @@ class LookupTable(LatencyPredictor):
     def predict(self, architectures: Sequence[Architecture]) -> FloatVector:
         """Return the latencies in ms, shape (n,); see the base class."""
         seen = self._seen(architectures)
-        return seen.sums if self._correction is None else self._correction(seen)
+        if self._correction is None:
+            return seen.sums
+        self._learned_on.check(self._supernet.space.encode(architectures))
+        return self._correction(seen)
+
+    def check_space(self, space: SearchSpace) -> None:
+        """Raise `ConfigError` unless the table holds all blocks of a space, and sub-networks of it; see the base."""
+        with_blocks = [each for each in self.table.finished if each.blocks]
+        try:
+            Coverage(self._supernet.space, with_blocks).check_space(space)
+        except ConfigError:
+            self._check_blocks(space)
+        if self._correction is not None:
+            super().check_space(space)
+
+    def _check_blocks(self, space: SearchSpace) -> None:
+        """Raise `ConfigError` if a block of a space is missing, however the table came about."""
+        keys = list(distinct_blocks(self._supernet, space, np.random.default_rng(0)))
+        if missing := [key for key in keys if key not in self._own]:
+            raise ConfigError(
+                f"the latency table lacks {len(missing)} of the {len(keys)} blocks of what is searched, the first of "
+                f"them {missing[0]!r}; it is unfinished or of a smaller space"
+            )
 
     def _seen(self, architectures: Sequence[Architecture]) -> _Seen:
         space = self._supernet.space
@@ -89,6 +113,10 @@ class LookupTable(LatencyPredictor):
     def sums(self, architectures: Sequence[Architecture]) -> FloatVector:
         """Return the sums over the blocks in ms, shape (n,), one call's cost added; raises as `predict` does."""
         return np.array([self._sum(architecture) for architecture in architectures])
+
+    def _missing(self, architecture: Architecture) -> str | None:
+        """Return the first block of an architecture that the table lacks; None if it has all."""
+        return next((block.key for block in self._supernet.blocks(architecture) if block.key not in self._own), None)
 
     def _sum(self, architecture: Architecture) -> float:
         keys = [block.key for block in self._supernet.blocks(architecture)]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from nas_compress.backends import Backend, Precision, Session, backends
 from nas_compress.backends.base import as_tuple
 from nas_compress.backends.hardware import describe_hardware
-from nas_compress.errors import ConfigError, EvaluationError, first_line
+from nas_compress.errors import ConfigError, EvaluationError, NASError, first_line
 from nas_compress.latency.isolated import Worker
 from nas_compress.objectives.timing import DEFAULT_SETTINGS, LatencyStats, TimingSettings, measure_latency
 
@@ -99,7 +99,9 @@ class LatencyMeter:
         try:
             with session.bound(*network.inputs) as run:
                 return measure_latency(run, settings or self.settings, threads=self.threads, warn=settings is None)
-        except (RuntimeError, ValueError, IndexError) as error:
+        except NASError:
+            raise
+        except Exception as error:  # the backends' own exceptions share no base
             raise EvaluationError(f"{self.backend.name} cannot run this network: {first_line(error)}") from error
 
     def describe(self) -> dict[str, Any]:

@@ -16,12 +16,12 @@ def normalized_latency(latencies: ArrayLike) -> NDArray[np.float64]:
     Source: Sarah et al., 2022, "A Hardware-Aware System for Accelerating Deep Neural Network Optimization", equation 2.
 
     Args:
-        latencies: In one unit, shape (n,), n >= 1, above 0.
+        latencies: In one unit, shape (n,), n >= 1, finite and above 0.
 
     Raises:
-        ConfigError: There is none, or one that is not above 0.
+        ConfigError: There is none, or one that is not finite or not above 0.
     """
     values = np.asarray(latencies, dtype=np.float64)
-    if not len(values) or not np.all(values > 0):
-        raise ConfigError("latencies to normalize must be above 0, one at least")
+    if not len(values) or not np.all((values > 0) & np.isfinite(values)):
+        raise ConfigError("latencies to normalize must be finite and above 0, one at least")
     return np.asarray((values - values.min()) / values.max(), dtype=np.float64)

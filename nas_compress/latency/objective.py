@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas_compress.errors import ConfigError
+from nas_compress.latency.coverage import restriction
+from nas_compress.latency.learned import FEWEST_SUBNETS
 from nas_compress.latency.predictor import LatencyPredictor, load_predictor
 from nas_compress.objectives.base import AnalyticObjective, Measurement
 from nas_compress.records import differences, plain
@@ -46,17 +48,35 @@ class PredictedLatency(AnalyticObjective):
         self._known: dict[bytes, float] = {}
 
     @classmethod
-    def from_table(cls, path: Path, supernet: Supernet, meter: LatencyMeter) -> PredictedLatency:
+    def from_table(
+        cls, path: Path, supernet: Supernet, meter: LatencyMeter, space: SearchSpace | None = None
+    ) -> PredictedLatency:
         """Return the objective of a table that holds what a meter would measure.
 
+        Args:
+            path: The table.
+            supernet: The super-network.
+            meter: What would measure.
+            space: What is searched; by default the super-network's whole space.
+
         Raises:
-            ConfigError: The file is no latency table, is one of another super-network or of other conditions, or does
-                not hold enough.
+            ConfigError: The file is no latency table, is one of another super-network or of other conditions, does
+                not hold enough, or does not cover the space.
             ArchiveError: It is damaged.
         """
         predictor = load_predictor(path, supernet)
         found = {k: v for k, v in predictor.table.conditions.items() if k not in ("kind", "supernet")}
         check_conditions(path, found, meter.describe())
+        searched = supernet.space if space is None else space
+        try:
+            predictor.check_space(searched)
+        except ConfigError as error:
+            kind = "" if predictor.table.blocks else f" --learned {max(len(predictor.table.subnets), FEWEST_SUBNETS)}"
+            raise ConfigError(
+                f"{path}: {error}; add what is missing with: nas-compress build-lut {supernet.name} --out {path}{kind}"
+                f"{restriction(searched, supernet.space)} (and backend, threads, batch, precision as before); what is "
+                "there is not measured again"
+            ) from None
         return cls(predictor)
 
     def compute(self, architectures: Sequence[Architecture]) -> NDArray[np.float64]:

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from nas_compress.errors import ConfigError
+from nas_compress.latency.coverage import Coverage
 from nas_compress.latency.table import LatencyTable, read_table
 from nas_compress.predictors.base import FloatVector, scores
 from nas_compress.records import differences, plain
-from nas_compress.space import Architecture
+from nas_compress.space import Architecture, SearchSpace
 
 if TYPE_CHECKING:
     from nas_compress.supernets.base import Supernet
@@ -59,6 +60,7 @@ class LatencyPredictor(ABC):
 
     Attributes:
         source: What is predicted from, in words.
+        fewest_subnets: How many whole sub-networks of a space it wants to learn from.
         table: As given.
         errors: On the table's own sub-networks, each predicted from a fit to others; None where they are too few.
 
@@ -67,6 +69,7 @@ class LatencyPredictor(ABC):
     """
 
     source: ClassVar[str]
+    fewest_subnets: ClassVar[int]
     errors: PredictionErrors | None = None
 
     def __init__(self, supernet: Supernet, table: LatencyTable) -> None:
@@ -75,6 +78,8 @@ class LatencyPredictor(ABC):
             raise ConfigError(f"the latency table is one of another super-network ({'; '.join(changed[:3])})")
         self._supernet = supernet
         self.table = table
+        drawn = [each for each in table.finished if each.subnets >= self.fewest_subnets]
+        self._learned_on = Coverage(supernet.space, drawn)
 
     @abstractmethod
     def predict(self, architectures: Sequence[Architecture]) -> FloatVector:
@@ -83,6 +88,10 @@ class LatencyPredictor(ABC):
         Raises:
             ConfigError: The table does not cover one of them.
         """
+
+    def check_space(self, space: SearchSpace) -> None:
+        """Raise `ConfigError` unless the table covers a space; the message says what is missing."""
+        self._learned_on.check_space(space)
 
     def describe(self) -> dict[str, Any]:
         """Return what the predictions depend on, as plain data, in words where a reader is to see it."""

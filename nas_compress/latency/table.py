@@ -2,13 +2,13 @@
 
 It is an archive as searches keep them (`nas_compress.archive`): lines are only ever appended, one that a killed process
 left torn is removed, and a second process is refused. Its records are blocks, `{"block": [key]}`, and whole
-sub-networks, each measured in several sweeps.
+sub-networks, each measured in several sweeps. At the end of a build, a line says which space is now measured.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -16,6 +16,7 @@ import numpy as np
 
 from nas_compress.archive import Archive
 from nas_compress.errors import ArchiveError, ConfigError
+from nas_compress.latency.coverage import Finished
 from nas_compress.latency.drift import without_drift
 from nas_compress.objectives.timing import LatencyStats
 from nas_compress.records import ArchiveContents, Record, differences, plain, read_archive
@@ -25,6 +26,8 @@ KIND = "latency table"
 BLOCK = "block"
 EMPTY = "empty network"
 """The key of a network that does next to nothing: what a call costs by itself."""
+
+FINISHED = "finished"
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,7 @@ class LatencyTable:
         empty_ms: Milliseconds of a network that does next to nothing.
         noise: Standard deviation of single measurements, as a part of the value; NaN if there was one sweep alone.
         fingerprint: Changes with any measurement.
+        finished: What was measured to the end; none of it for a table that is unfinished.
     """
 
     conditions: Mapping[str, Any]
@@ -46,6 +50,7 @@ class LatencyTable:
     empty_ms: float
     noise: float
     fingerprint: str
+    finished: tuple[Finished, ...] = ()
 
 
 def read_table(path: Path) -> LatencyTable:
@@ -66,7 +71,8 @@ def read_table(path: Path) -> LatencyTable:
     blocks = {str(item[BLOCK][0]): value for item, value in ms.items() if _is_block(item)}
     empty_ms = blocks.pop(EMPTY, 0.0)
     subnets = {item: value for item, value in ms.items() if not _is_block(item)}
-    return LatencyTable(contents.search, blocks, subnets, empty_ms, noise, _fingerprint(records))
+    finished = tuple(Finished(**each[FINISHED]) for each in contents.contexts.values() if FINISHED in each)
+    return LatencyTable(contents.search, blocks, subnets, empty_ms, noise, _fingerprint(records), finished)
 
 
 def read_conditions(path: Path) -> Mapping[str, Any]:
@@ -97,6 +103,17 @@ def _fingerprint(records: list[Record]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
+def check_table(path: Path, conditions: Mapping[str, Any]) -> dict[str, Any]:
+    """Return how a table describes conditions; raises as `TableFile` does if one that is there has others."""
+    wanted: dict[str, Any] = plain({"kind": KIND, **conditions}, "conditions")
+    if path.exists() and path.stat().st_size:
+        changed = list(differences(_read(path).search, wanted))
+        if changed:
+            reason = "; ".join(changed[:5])
+            raise ArchiveError(f"{path} was measured on something else ({reason}); give another path")
+    return wanted
+
+
 class TableFile:
     """A table that is being built: what it has already, and adding to it.
 
@@ -111,12 +128,7 @@ class TableFile:
     """
 
     def __init__(self, path: Path, conditions: Mapping[str, Any]) -> None:
-        wanted = plain({"kind": KIND, **conditions}, "conditions")
-        if path.exists() and path.stat().st_size:
-            changed = list(differences(_read(path).search, wanted))
-            if changed:
-                reason = "; ".join(changed[:5])
-                raise ArchiveError(f"{path} was measured on something else ({reason}); give another path")
+        wanted = check_table(path, conditions)
         self._archive = Archive.open(path, wanted)
         self._context = self._archive.add_context(wanted)
 
@@ -128,6 +140,10 @@ class TableFile:
         """Write a measurement; when this returns, it is on the disk."""
         provenance = {"runs": stats.runs, "disturbed": stats.disturbed, "best_ms": stats.best_ms}
         self._archive.append(Record(item, _name(sweep), self._context, ms, stats.error_ms, provenance))
+
+    def finish(self, what: Finished) -> None:
+        """Write that all of a space is measured."""
+        self._archive.add_context({"kind": KIND, FINISHED: asdict(what)})
 
     def __enter__(self) -> Self:
         return self

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -11,7 +12,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from nas_compress.allocator import keep_large_blocks
 from nas_compress.backends.hardware import has_bf16_dot_product
-from nas_compress.data.base import ImageData, batches
+from nas_compress.data.augment import Augmentation
+from nas_compress.data.base import ImageData, resize
 from nas_compress.errors import DataError
 from nas_compress.objectives.modes import evaluating, laid_out, quick_relu
 from nas_compress.space import Architecture
@@ -73,6 +75,9 @@ def _observe(module: nn.Module, norms: list[_BatchNorm], images: Tensor, seen: i
 def calibrated_subnet(supernet: ImageSupernet, architecture: Architecture, data: ImageData, images: int) -> nn.Module:
     """Return an extracted sub-network with statistics of its own, from the first `images` training images.
 
+    The images are changed as those were that the weights were trained on (`ImageSupernet.augmentation`), as
+    Once-for-All's are: with black borders that training has and the statistics lack, say, accuracy falls by points.
+
     Where there is much to compute and the processor multiplies bf16 numbers, convolutions compute in bf16, in two
     thirds of the time; the statistics themselves are fp32 sums.
 
@@ -86,8 +91,27 @@ def calibrated_subnet(supernet: ImageSupernet, architecture: Architecture, data:
     subnet = supernet.extract(architecture)
     resolution = supernet.resolution(architecture)
     with torch.autocast("cpu", torch.bfloat16, calibrates_in_bf16(supernet, architecture, images)):
-        recalibrate_bn(subnet, (x for x, _ in batches(data.train, CALIBRATION_BATCH, resolution, limit=images)))
+        recalibrate_bn(subnet, training_images(data, resolution, images, supernet.augmentation))
     return subnet
+
+
+def training_images(
+    data: ImageData, resolution: int, limit: int, augmentation: Augmentation | None = None
+) -> Iterator[Tensor]:
+    """Yield the first `limit` training images in batches of shape (200, C, resolution, resolution).
+
+    Args:
+        data: Its `train` part is used.
+        resolution: Height and width in pixels.
+        limit: How many, at most.
+        augmentation: How they are changed, at their own size as in training; the same changes at every call.
+    """
+    generator, size = torch.Generator().manual_seed(0), data.native_resolution or resolution
+    for indices in torch.split(torch.arange(min(limit, len(data.train))), CALIBRATION_BATCH):
+        if augmentation is None:
+            yield data.train.images(indices, resolution)
+        else:
+            yield resize(augmentation(data.train.images(indices, size), data.black, generator), resolution)
 
 
 def calibrates_in_bf16(supernet: ImageSupernet, architecture: Architecture, images: int) -> bool:
@@ -105,4 +129,6 @@ def calibration_conditions(supernet: ImageSupernet, images: int) -> dict[str, An
     conditions: dict[str, Any] = {"calibration_images": images}
     if calibrates_in_bf16(supernet, supernet.space.largest(), images):
         conditions["calibration_precision"] = f"bf16 above {MUCH_TO_COMPUTE:g} multiply-accumulates"
+    if supernet.augmentation is not None:
+        conditions["calibration_augmentation"] = asdict(supernet.augmentation)
     return conditions

@@ -85,7 +85,7 @@ class Latency(Objective):
         section = agent.config.section
         measured = cls.measured_for(agent)
         if section.latency.lut is not None:
-            return PredictedLatency.from_table(section.latency.lut, agent.supernet, measured.meter)
+            return PredictedLatency.from_table(section.latency.lut, agent.supernet, measured.meter, agent.space)
         if measured.meter.backend.slow_build:
             name, time = measured.meter.backend.name, measured.meter.backend.slow_build
             logger.warning("latency: %s takes %s to build each of %d networks", name, time, section.num_evals)

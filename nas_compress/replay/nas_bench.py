@@ -30,7 +30,8 @@ class TableReplay(Replay):
                 raise DataError(f"{path}: {text!r} is not an architecture of {genes} digits from 0 to {base - 1}")
         digits = np.array([list(map(int, text)) for text in texts])
         rows = np.full(base**genes, -1)
-        rows[self._number(digits)] = np.arange(len(digits))
+        position = np.argsort(self.space.dimensions[0].choices[0])
+        rows[self._number(position[digits])] = np.arange(len(digits))
         if rows.min() < 0:
             raise DataError(f"{path} holds {np.count_nonzero(rows >= 0)} of the {base**genes} architectures")
         return rows

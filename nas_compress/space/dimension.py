@@ -15,8 +15,8 @@ class Dimension:
 
     Attributes:
         name: The published name (`"ks"`, `"num_attention_heads"`).
-        choices: The legal values of each gene, ascending; in any order where a text is among them, the order that
-            then counts as from small to large.
+        choices: The legal values of each gene, from small to large: numbers ascending; texts, and numbers that stand
+            for kinds, in the order given, the costliest last.
         ordered: Whether a larger value means more of something; False for kinds, such as the operations of a cell.
     """
 
@@ -30,13 +30,13 @@ class Dimension:
         for slot, values in enumerate(self.choices):
             if not values:
                 raise ConfigError(f"{self.name}[{slot}] has no legal value left")
-            if tuple(values) != _ordered(values):
+            if tuple(values) != _ordered(values, self.ordered):
                 raise ConfigError(f"{self.name}[{slot}] wants ascending, distinct values, got {values}")
 
     @classmethod
     def uniform(cls, name: str, values: Iterable[Value], slots: int = 1, *, ordered: bool = True) -> Dimension:
         """Return a dimension of `slots` genes that share the same legal values; repeats are left out."""
-        return cls(name, (_ordered(values),) * slots, ordered)
+        return cls(name, (_ordered(values, ordered),) * slots, ordered)
 
     @property
     def slots(self) -> int:
@@ -44,11 +44,11 @@ class Dimension:
         return len(self.choices)
 
 
-def _ordered(values: Iterable[Value]) -> tuple[Value, ...]:
-    """Return distinct values, numbers ascending, those with a text among them in the order given."""
+def _ordered(values: Iterable[Value], ordered: bool) -> tuple[Value, ...]:
+    """Return distinct values, numbers ascending; kinds, and those with a text among them, in the order given."""
     distinct = tuple(dict.fromkeys(values))
     numbers = [value for value in distinct if not isinstance(value, str)]
-    return tuple(sorted(numbers)) if len(numbers) == len(distinct) else distinct
+    return tuple(sorted(numbers)) if ordered and len(numbers) == len(distinct) else distinct
 
 
 @dataclass(frozen=True)

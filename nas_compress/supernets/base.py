@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from nas_compress.data.augment import Augmentation
 from nas_compress.space import Architecture, SearchSpace
 from nas_compress.supernets.randomness import normal
 from nas_compress.weights import hash_tensors
@@ -159,10 +160,13 @@ class ImageSupernet(Supernet):
     Attributes:
         in_channels: Channels of the input images.
         num_classes: Number of logits.
+        augmentation: How the images were changed that its weights were trained on; None where they were not, or where
+            it is not known. Batch statistics of sub-networks are taken from images that are changed alike.
     """
 
     in_channels: int
     num_classes: int
+    augmentation: Augmentation | None = None
 
     def resolution(self, architecture: Architecture) -> int:
         """Return the input height and width in pixels that an architecture takes."""

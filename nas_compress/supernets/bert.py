@@ -240,6 +240,15 @@ class BertSupernet(Supernet):
         renamed = ((published_key(key, self.config.task), tensor) for key, tensor in state.items())
         return {key: tensor for key, tensor in renamed if key is not None}
 
+    def check_head(self, state: Mapping[str, Tensor], source: str | Path) -> None:
+        """Raise `CheckpointError` unless tensors in our names hold the head for the task."""
+        task = self.config.task
+        if not any(key.startswith("head.out.") for key in state):
+            raise CheckpointError(
+                f"{source} has no {HEADS[task]} (the head for {task}); from_folder(..., new_head=True) starts with a "
+                "new one, and load_encoder takes all but the head"
+            )
+
     def load_encoder(self, path: str | Path) -> None:
         """Load everything but the head, which stays as it is, from a checkpoint of a BERT with any head or none.
 
@@ -303,7 +312,6 @@ def from_folder(
         net.load_encoder(file)
         return net.eval()
     state = net.from_published(read_state(file))
-    if not any(key.startswith("head.out.") for key in state):
-        raise CheckpointError(f"{file} has no {HEADS[task]} (the head for {task}); new_head=True starts a new one")
+    net.check_head(state, file)
     load_into(net, state, file)
     return net.eval()

@@ -94,7 +94,8 @@ class TrainOptions(Settings):
         None,
         gt=0,
         le=100,
-        description="Training ends early after an epoch whose best figure of the curve reaches this, in %",
+        description="Training ends early after an epoch, of its last stage, whose best figure of the curve reaches "
+        "this, in %",
     )
     precision: Precision = Field("auto", description="fp32, bf16 (autocast), or what the device does best")
     augment: AugmentConfig | None = Field(

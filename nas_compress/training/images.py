@@ -12,6 +12,11 @@ from nas_compress.training.config import Precision, TrainOptions
 from nas_compress.training.examples import Answers, Batch, Examples, Teacher
 
 
+def augmentation_of(options: TrainOptions) -> Augmentation | None:
+    """Return how training with these options changes its images; None where it leaves them as they are."""
+    return None if options.augment is None else Augmentation(**options.augment.model_dump())
+
+
 class ImageBatch(Batch):
     """Images, augmented once and resized for each sub-network that asks."""
 
@@ -51,7 +56,7 @@ class ImageExamples(Examples):
         self._data = data
         # Stored images are augmented at their own size, others at the largest size that is needed.
         self._base = data.native_resolution or largest_resolution
-        self._augment = None if options.augment is None else Augmentation(**options.augment.model_dump())
+        self._augment = augmentation_of(options)
 
     def batch(self, indices: Tensor, generator: torch.Generator | None, device: torch.device) -> ImageBatch:
         """Return some training images; see the base class."""

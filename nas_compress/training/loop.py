@@ -160,7 +160,7 @@ class Loop:
         devices = [self._device] if self._device.type == "cuda" else []
         with torch.random.fork_rng(devices=devices), Interruption() as interruption:
             start, entries = self._resume(phases, folder)
-            while start.epoch < sum(phase.epochs for phase in phases) and not self._good_enough(entries):
+            while start.epoch < sum(phase.epochs for phase in phases) and not self._good_enough(entries, phases):
                 run = _Epoch(phases, start.epoch, interruption, folder, progress)
                 if start.step == run.within == 0:
                     self._begin(run.phase)
@@ -231,15 +231,18 @@ class Loop:
             self._processes.average_buffers(self._module)
             figures = self._processes.agreed(self._curve())
         entry = tally.entry(run.epoch + 1, len(self._examples) // self._batch_size, run.phase.name, figures)
-        if self._average is not None and (run.within == run.phase.epochs - 1 or self._good_enough([entry])):
+        if self._average is not None and (run.within == run.phase.epochs - 1 or self._good_enough([entry], run.phases)):
             self._average.give_to(self._module)
             self._processes.average_buffers(self._module)
         log.info("epoch %d of %d: loss %.4f %s", entry.epoch, run.epochs, entry.loss, entry.curve or "")
         return entry
 
-    def _good_enough(self, entries: list[EpochLog]) -> bool:
+    def _good_enough(self, entries: Sequence[EpochLog], phases: Sequence[Phase]) -> bool:
+        """Return whether the last epoch reached the target, in the last phase: those before it have other aims."""
         target = self._config.target
-        return target is not None and bool(entries) and max(entries[-1].curve.values(), default=0.0) >= target
+        if target is None or not entries or entries[-1].epoch <= sum(phase.epochs for phase in phases[:-1]):
+            return False
+        return max(entries[-1].curve.values(), default=0.0) >= target
 
     def _set_learning_rate(self, run: _Epoch, index: int, steps: int) -> float:
         phase = run.phase
@@ -286,6 +289,7 @@ class _Epoch:
         progress: Progress | None,
     ) -> None:
         self.epoch = epoch
+        self.phases = phases
         self.epochs = sum(phase.epochs for phase in phases)
         self.within = epoch
         self.phase = phases[0]

@@ -15,7 +15,7 @@ from nas_compress.data.base import ImageData
 from nas_compress.data.fit import Data, check_network
 from nas_compress.data.text import TextData
 from nas_compress.errors import ConfigError
-from nas_compress.supernets.base import Supernet
+from nas_compress.supernets.base import ImageSupernet, Supernet
 from nas_compress.training.checkpoint import EpochLog, RunFolder
 from nas_compress.training.config import Algorithm, DistillConfig, FinetuneConfig, SupernetTrainConfig, TrainConfig
 from nas_compress.training.curve import score, supernet_curve
@@ -25,6 +25,7 @@ from nas_compress.training.examples import Answers, Batch, Examples, Teacher
 from nas_compress.training.features import compared_features
 from nas_compress.training.fit import teacher_fingerprint, try_out, two_images
 from nas_compress.training.hidden_states import compared_hidden_states
+from nas_compress.training.images import augmentation_of
 from nas_compress.training.loop import Curve, Loop, Phase, Progress, Step, TrainProgress, device_of, resolve_precision
 from nas_compress.training.progressive_shrinking import progressive_shrinking
 from nas_compress.training.sandwich import sandwich
@@ -56,7 +57,8 @@ def train_supernet(
     each at its own resolution, on the same examples. Gradients add up. Started by `torchrun`, the processes share each
     step's examples.
 
-    Normalisation statistics are shared by all sub-networks and fit none: recalibrate extracted ones.
+    Normalisation statistics are shared by all sub-networks and fit none: recalibrate extracted ones, which takes
+    images changed as they were here (`ImageSupernet.augmentation`).
 
     Args:
         supernet: The super-network.
@@ -80,6 +82,8 @@ def train_supernet(
     device = device_of(supernet)
     run = _describe_run("train_supernet", config, data, device) | {"model": supernet.describe()}
     examples = examples_of(data, config, device, resolution_of(supernet, supernet.space.largest()))
+    if isinstance(supernet, ImageSupernet):
+        supernet.augmentation = augmentation_of(config)
     plan = _ALGORITHMS[config.algorithm](supernet, config)
     with processes(device) as group:
         curve = supernet_curve(supernet, data, examples, config.curve, config.seed)

@@ -122,6 +122,14 @@ def test_ipex_is_compared_with_torch_without_importing_it(monkeypatch, torch_ver
     assert "intel_extension_for_pytorch" not in sys.modules
 
 
+def test_an_ipex_whose_libraries_are_broken_is_told(monkeypatch, tmp_path, net):
+    (tmp_path / "intel_extension_for_pytorch.py").write_text("raise OSError('libipex.so: undefined symbol: x')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(metadata, "version", {IPEX: "2.8.0", "torch": "2.8.0+cpu"}.__getitem__)
+    with pytest.raises(MissingExtraError, match="cannot be imported: libipex.so: undefined symbol"):
+        IpexBackend().compile(net, torch.ones(1, 3, 8, 8))
+
+
 def test_checking_every_backend_imports_no_framework():
     code = (
         "import sys\n"

@@ -12,11 +12,11 @@ import torch
 from idle_session import idle
 from torch import nn
 
-from nas_compress.backends import backends, hardware
+from nas_compress.backends import Session, backends, hardware
 from nas_compress.backends.hardware import pick_cores
 from nas_compress.errors import ConfigError, EvaluationError, MissingExtraError
 from nas_compress.latency.isolated import Worker
-from nas_compress.latency.meter import LatencyMeter
+from nas_compress.latency.meter import LatencyMeter, Prepared
 from nas_compress.objectives.timing import TimingSettings
 
 QUICK = TimingSettings(warmup=1, min_runs=3, max_runs=5, budget_s=0.1)
@@ -153,6 +153,21 @@ def test_a_meter_says_where_it_measures():
     assert meter.describe()["pinned_to_cores"] == pick_cores(1)
     assert meter.measure(net(), IMAGES).median_ms > 0
     meter.close()
+
+
+def test_an_exception_of_the_backends_own_is_an_evaluation_error():
+    class OddError(Exception):
+        """Derives from nothing that is known, as ONNX Runtime's do."""
+
+    class Broken(Session):
+        def __call__(self, *inputs):
+            raise NotImplementedError
+
+        def bound(self, *inputs):
+            raise OddError("[ONNXRuntimeError] : 1 : FAIL : it broke")
+
+    with pytest.raises(EvaluationError, match=r"^torch cannot run this network: \[ONNXRuntimeError\] : 1"):
+        LatencyMeter("torch").time(Prepared(Broken(), ()))
 
 
 def test_cores_are_taken_from_different_physical_ones_first(monkeypatch):

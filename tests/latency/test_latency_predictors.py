@@ -1,5 +1,6 @@
 """Latency predicted from a table: right where it can be, with an error that is honest, and refused where it cannot."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +12,7 @@ from nas_compress.latency.build import build_table
 from nas_compress.latency.learned import LearnedLatency
 from nas_compress.latency.lookup_table import LookupTable, Plane
 from nas_compress.latency.predictor import PredictionErrors, load_predictor
+from nas_compress.space import Architecture
 
 UNSEEN = 200
 
@@ -119,6 +121,33 @@ def test_an_architecture_outside_of_the_table_is_refused(tmp_path, chain, meter)
     assert len(predictor.predict([part.largest()])) == 1
     with pytest.raises(ConfigError, match=r"lacks the block 'linear in=5 out=8'"):
         predictor.predict([chain.space.largest()])
+
+
+@pytest.mark.parametrize("blocks", [False, True])
+def test_gene_values_that_no_sub_network_was_measured_with_are_refused(tmp_path, chain, meter, blocks):
+    path = tmp_path / "lut.jsonl"
+    part = chain.space.restrict({"d": (1, 2), "w[0]": (2, 8)})
+    build_table(path, chain, chain.space, meter, subnets=0, sweeps=1)
+    build_table(path, chain, part, meter, blocks=blocks, subnets=12, sweeps=1)
+    predictor = load_predictor(path, chain)
+    inside = part.sample(np.random.default_rng(0), 50)
+    assert len(predictor.predict(inside)) == 50
+    for architecture, gene in ((chain.space.largest(), "d[0] = 1, 2, not 3"), (middle(part), "w[0] = 2, 8, not 4")):
+        with pytest.raises(ConfigError, match=re.escape(f"measured on sub-networks with {gene}")):
+            predictor.predict([*inside, architecture])
+
+
+def middle(space):
+    """Return an architecture of a space with another first width."""
+    genes = space.largest().to_dict()
+    return Architecture({**genes, "w": [4, *genes["w"][1:]]})
+
+
+def test_values_of_genes_that_are_not_used_do_not_matter(tmp_path, chain, meter):
+    part = chain.space.restrict({"d": 1, "w[0]": (4, 8)})
+    build_table(tmp_path / "lut.jsonl", chain, part, meter, subnets=12, sweeps=1)
+    genes = {**part.largest().to_dict(), "w": [8, 2, 2, 8, 4, 4]}
+    assert len(load_predictor(tmp_path / "lut.jsonl", chain).predict([Architecture(genes)])) == 1
 
 
 def test_errors_are_those_of_the_predictions():

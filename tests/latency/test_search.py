@@ -1,5 +1,6 @@
 """A search on predicted latencies, through the public door: its front is measured, its archive tells both apart."""
 
+import pandas as pd
 import pytest
 
 from nas_compress import NAS, NASConfig, SearchResult
@@ -7,6 +8,7 @@ from nas_compress.errors import ConfigError
 from nas_compress.latency.build import build_table
 from nas_compress.latency.meter import LatencyMeter
 from nas_compress.objectives.timing import TimingSettings
+from nas_compress.space import Architecture
 from nas_compress.supernets import load_supernet
 
 SPACE = {"r": [8], "ks": [3], "e": [2, 4], "d": [1, 2]}
@@ -32,17 +34,25 @@ def config(folder, table, **latency):
 
 def test_the_front_is_measured_once_and_the_result_loads(tmp_path, table):
     result = NAS(config(tmp_path, table)).search()
-    finalists = result.provenance["finalists"]
-    assert len(finalists) == len(result.front()) > 0
-    assert all(f["measured_ms"] > 0 for f in finalists)
-    assert [f["predicted_ms"] for f in finalists] == [t.values["latency"] for t in result.front()]
+    finalists = {Architecture(f["architecture"]): f for f in result.provenance["finalists"]}
+    assert {t.architecture for t in result.front()} <= set(finalists)
+    for trial in result:
+        found = finalists.get(trial.architecture)
+        assert trial.predicted == ({} if found is None else {"latency": found["predicted_ms"]})
+        if found is not None:
+            assert (trial.values["latency"], trial.spreads["latency"]) == (found["measured_ms"], found["spread_ms"])
+    written = pd.read_csv(tmp_path / "results.csv")
+    assert written["Latency (ms)"].tolist() == pytest.approx([t.searched["latency"] for t in result])
     archive = tmp_path / "results.jsonl"
     before = archive.read_bytes()
     again = NAS(config(tmp_path, table)).search()
     assert archive.read_bytes() == before
-    assert again.provenance["finalists"] == finalists
     loaded = SearchResult.load(archive)
-    assert loaded.to_dataframe()["latency"].tolist() == result.to_dataframe()["latency"].tolist()
+    for other in (again, loaded):
+        assert other.trials == result.trials
+        assert other.provenance["finalists"] == result.provenance["finalists"]
+        assert other.provenance["contexts"] == result.provenance["contexts"]
+        assert other.hypervolumes().tolist() == pytest.approx(result.hypervolumes().tolist())
 
 
 def test_a_table_of_other_conditions_is_refused(tmp_path, table):

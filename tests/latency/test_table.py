@@ -8,7 +8,7 @@ from latency_chain import Chain, Meter
 
 from nas_compress.archive import Archive
 from nas_compress.errors import ArchiveError, ConfigError, EvaluationError
-from nas_compress.latency import build
+from nas_compress.latency import blocks, build
 from nas_compress.latency.build import build_table, random_subnets
 from nas_compress.latency.table import read_conditions, read_table
 from nas_compress.space import Dimension, SearchSpace
@@ -54,7 +54,7 @@ def test_an_interrupted_table_goes_on_and_ends_as_one_that_was_not(tmp_path, cha
     table = table_of(path, chain, rest, progress=lambda done, total, note: seen.append((done, total)))
     assert len(interrupted.measured) + len(rest.measured) == 2 * (1 + len(whole.blocks) + 6)
     assert (table.blocks, table.subnets, table.fingerprint) == (whole.blocks, whole.subnets, whole.fingerprint)
-    assert seen[-1][0] == seen[-1][1] == len(seen)
+    assert seen[-1][0] == seen[-1][1] == len(seen) - 1
 
 
 def test_more_can_be_added_to_a_table(tmp_path, chain, meter):
@@ -137,3 +137,34 @@ def test_random_sub_networks_are_distinct_and_no_more_than_there_are():
     first = random_subnets(space, 3, 0)
     assert len(set(first)) == 3 and first[:2] == [space.largest(), space.smallest()] == random_subnets(space, 2, 1)
     assert random_subnets(space, 1, 0) == [space.largest()] and random_subnets(space, 0, 0) == []
+
+
+@pytest.mark.parametrize("wrong", [{"subnets": -1}, {"sweeps": 0}, {"sweeps": -2}])
+def test_numbers_out_of_range_are_refused(tmp_path, chain, meter, wrong):
+    ((name, value),) = wrong.items()
+    with pytest.raises(ConfigError, match=f"{name} = {value} is out of range"):
+        table_of(tmp_path / "lut.jsonl", chain, meter, **wrong)
+    assert not (tmp_path / "lut.jsonl").exists()
+
+
+def test_the_number_of_measurements_is_told_before_the_first(tmp_path, chain, meter):
+    told = []
+    table = table_of(tmp_path / "lut.jsonl", chain, meter, progress=lambda *each: told.append(each))
+    count = 1 + len(table.blocks) + 6
+    assert told[0] == (0, 2 * count, f"{len(table.blocks)} blocks, 6 sub-networks, 2 sweeps: at least 2 s to measure")
+    table_of(tmp_path / "lut.jsonl", chain, meter, progress=lambda *each: told.append(each))
+    assert told[2 * count + 1][2].endswith("2 sweeps: all is measured")
+
+
+def test_conditions_are_compared_before_blocks_are_looked_for(tmp_path, chain, meter, monkeypatch):
+    table_of(tmp_path / "lut.jsonl", chain, meter)
+    monkeypatch.setattr(chain, "blocks", None)
+    with pytest.raises(ArchiveError, match="measured on something else"):
+        table_of(tmp_path / "lut.jsonl", chain, Meter(threads=2))
+
+
+def test_too_many_blocks_are_refused_before_any_file_is_made(tmp_path, chain, meter, monkeypatch):
+    monkeypatch.setattr(blocks, "MOST_BLOCKS", 10)
+    with pytest.raises(ConfigError, match=r"'chain' has more than 10 distinct blocks.*restrict the space.*--learned"):
+        table_of(tmp_path / "lut.jsonl", chain, meter)
+    assert not (tmp_path / "lut.jsonl").exists()

@@ -4,9 +4,23 @@ import pytest
 import torch
 from torch import nn
 
-from nas_compress.errors import DataError
-from nas_compress.objectives.calibration import recalibrate_bn
+from nas_compress.data import load_data
+from nas_compress.data.augment import Augmentation
+from nas_compress.data.base import resize
+from nas_compress.errors import CheckpointError, DataError
+from nas_compress.objectives.calibration import (
+    calibrated_subnet,
+    calibration_conditions,
+    recalibrate_bn,
+    training_images,
+)
 from nas_compress.objectives.modes import quick_relu
+from nas_compress.supernets import load_supernet
+from nas_compress.supernets.checkpoint import load_checkpoint, save_checkpoint
+from nas_compress.supernets.trained import cards
+from nas_compress.training.config import SupernetTrainConfig
+from nas_compress.training.trainer import train_supernet
+from nas_compress.weights import write_state
 
 
 @pytest.fixture
@@ -90,3 +104,71 @@ def test_a_quick_relu_is_a_relu(inplace, dtype):
     assert torch.equal(found, expected) and found.dtype is dtype
     assert torch.equal(given, expected if inplace else values)
     assert "forward" not in relu.__dict__
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return load_data("digits")
+
+
+def test_images_are_changed_as_those_that_the_weights_were_trained_on(digits):
+    net = load_supernet("digits_mbv3", trained=False, seed=0)
+    net.augmentation = Augmentation(shift=0.2, rotate=0.0, scale=0.0, flip=True)
+    architecture = net.space.smallest()
+    assert digits.native_resolution == 8 and net.resolution(architecture) == 8
+    subnet, by_hand = calibrated_subnet(net, architecture, digits, 300), net.extract(architecture)
+    generator = torch.Generator().manual_seed(0)
+    parts = [digits.train.images(part, 8) for part in torch.arange(300).split(200)]
+    recalibrate_bn(by_hand, [net.augmentation(part, digits.black, generator) for part in parts])
+    for found, expected in zip(subnet.buffers(), by_hand.buffers(), strict=True):
+        assert torch.equal(found, expected)
+    assert calibration_conditions(net, 300)["calibration_augmentation"]["shift"] == 0.2
+
+    net.augmentation = None
+    plain = calibrated_subnet(net, architecture, digits, 300)
+    assert not all(torch.equal(a, b) for a, b in zip(subnet.buffers(), plain.buffers(), strict=True))
+    assert "calibration_augmentation" not in calibration_conditions(net, 300)
+
+
+def test_changed_images_are_changed_at_their_own_size_then_resized(digits):
+    augmentation = Augmentation(shift=0.25, rotate=10.0, scale=0.1, flip=False)
+    (images,) = training_images(digits, 12, 10, augmentation)
+    stored = digits.train.images(torch.arange(10), 8)
+    changed = augmentation(stored, digits.black, torch.Generator().manual_seed(0))
+    assert torch.equal(images, resize(changed, 12)) and images.shape == (10, 1, 12, 12)
+    (again,) = training_images(digits, 12, 10, augmentation)
+    assert torch.equal(images, again)
+
+
+def test_never_more_images_than_there_are(digits):
+    assert sum(len(part) for part in training_images(digits, 8, 10**6)) == len(digits.train)
+
+
+def test_training_says_what_it_changed_images_by_and_the_file_keeps_it(digits, tmp_path):
+    net = load_supernet("digits_mbv3", trained=False, seed=0)
+    options = {"epochs": 1, "batch_size": 512, "subnets_per_step": 2, "curve": 0}
+    train_supernet(net, digits, SupernetTrainConfig(**options, augment={"shift": 0.3, "flip": True}))
+    assert net.augmentation == Augmentation(shift=0.3, rotate=0.0, scale=0.0, flip=True)
+    save_checkpoint(net, tmp_path / "net.safetensors")
+    assert load_supernet("digits_mbv3", tmp_path / "net.safetensors").augmentation == net.augmentation
+
+    train_supernet(net, digits, SupernetTrainConfig(**options, augment=None))
+    assert net.augmentation is None
+    save_checkpoint(net, tmp_path / "plain.safetensors")
+    load_checkpoint(net, tmp_path / "net.safetensors")
+    assert net.augmentation is not None
+    load_checkpoint(net, tmp_path / "plain.safetensors")
+    assert net.augmentation is None
+
+
+@pytest.mark.parametrize("card", [c for c in cards() if c.metric == "acc"], ids=lambda c: c.supernet)
+def test_weights_that_come_with_the_package_say_what_their_images_were_changed_by(card):
+    (step,) = (step["train_supernet"] for step in card.recipe["steps"])
+    assert load_supernet(card.supernet).augmentation == Augmentation(**step["augment"])
+
+
+def test_a_damaged_header_is_refused(tmp_path):
+    net = load_supernet("digits_mbv3", trained=False, seed=0)
+    write_state(tmp_path / "net.safetensors", net.state_dict(), {"augmentation": {"shift": 0.1, "blur": 3}})
+    with pytest.raises(CheckpointError, match=r"net\.safetensors is damaged: augmentation is .*blur"):
+        load_checkpoint(net, tmp_path / "net.safetensors")

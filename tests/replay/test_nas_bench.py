@@ -54,6 +54,13 @@ def test_nas_bench_201_latencies_are_the_devices(shared_data, cells, device):
     assert np.quantile(values, 0.4) < replay.reference["latency"] < values.max()
 
 
+def test_the_largest_cell_of_nas_bench_201_has_the_most_macs(problem, cells):
+    replay = problem("nas_bench_201")
+    largest = replay.space.largest()
+    assert set(largest["op"]) == {3}
+    assert replay.values("macs", [largest])[0] == max(float(row["cifar10_flops"]) for row in cells)
+
+
 def test_nas_bench_201_costs_and_latencies_agree(problem, cells):
     """Latencies are stored apart from the cells: were they matched wrongly, they would not follow the MACs."""
     replay = problem("nas_bench_201")

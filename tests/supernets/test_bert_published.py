@@ -141,7 +141,7 @@ def test_a_missing_head_is_an_error_unless_a_new_one_is_asked_for(transformers, 
         with torch.no_grad():
             torch.testing.assert_close(net.hidden_states(*x), outputs(theirs, x), atol=1e-4, rtol=1e-4)
         assert torch.equal(net.head.out.weight, BertSupernet("net", net.config, seed=3).head.out.weight)
-        with pytest.raises(CheckpointError, match=r"lacks head\.\w+\.weight of shape"):
+        with pytest.raises(CheckpointError, match=f"has no {head} .*load_encoder"):
             load_checkpoint(net, tmp_path / "model.safetensors")
 
 
@@ -163,7 +163,7 @@ def test_heads_of_other_tasks_are_refused_or_replaced(transformers, tmp_path, ki
     bert = outputs(theirs.bert, x)
     with torch.no_grad():
         torch.testing.assert_close(net.hidden_states(*x), bert, atol=1e-4, rtol=1e-4)
-    with pytest.raises(CheckpointError, match="another network"):
+    with pytest.raises(CheckpointError, match=r"has no (classifier|qa_outputs) .*load_encoder"):
         load_checkpoint(net, tmp_path / "model.safetensors")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,7 +22,8 @@ from nas_compress.training.stages import stages_of
 from nas_compress.training.trainer import TrainProgress, train_supernet
 
 Make = Callable[[], MobileNetSupernet]
-CONFIG = SupernetTrainConfig(algorithm="progressive_shrinking", epochs=5, batch_size=36, lr=0.02, augment=None, curve=0)
+OPTIONS = {"algorithm": "progressive_shrinking", "batch_size": 36, "lr": 0.02, "augment": None}
+CONFIG = SupernetTrainConfig(**OPTIONS, epochs=5, curve=0)
 
 
 def spied(net: MobileNetSupernet) -> list[Architecture]:
@@ -52,6 +54,15 @@ def test_a_stage_trains_its_part_of_the_space_alone(data: ImageData, make_supern
         trained = [a for step in by_stage[name] for a in step]
         assert len({a[wanted] for a in trained}) > 1, f"{wanted} never varied in {name}"
     assert len({a["r"] for step in by_stage["largest"] for a in step}) == 2
+
+
+def test_a_target_is_one_of_the_last_stage(data: ImageData, make_supernet: Make, tmp_path: Path) -> None:
+    stages = [{"epochs": 2, "elastic": {"r": None}}, {"epochs": 3, "elastic": dict.fromkeys(("r", "ks", "d", "e"))}]
+    config = SupernetTrainConfig(**OPTIONS, stages=stages, curve=12, target=1.0)
+    log = train_supernet(make_supernet(), data, config, checkpoint_dir=tmp_path)
+    assert [entry.epoch for entry in log] == [1, 2, 3]
+    assert max(log[0].curve.values()) > 1
+    assert train_supernet(make_supernet(), data, config, checkpoint_dir=tmp_path) == log
 
 
 def test_a_stage_may_be_a_sandwich(data: ImageData, make_supernet: Make) -> None:
