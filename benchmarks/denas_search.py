@@ -1,11 +1,12 @@
 """Whether DE-NAS's evolution evolves: its best train-free score against that of as many random architectures.
 
     python benchmarks/denas_search.py                                   # small nets of each domain, 500 candidates
-    python benchmarks/denas_search.py --domains cnn --seeds 10 --budget 500
+    python benchmarks/denas_search.py --domains cnn --seeds 10 --budget 500 --score-seeds 1 --batch 4    # cheaper
     python benchmarks/denas_search.py --published --domains vit         # DE-NAS's own spaces: hours
 
-The small nets stand for DE-NAS's spaces: the same genes, fewer features. All searches of a domain use one score. Scores
-are kept in `--json`, and what it holds is not computed again.
+The small nets stand for DE-NAS's spaces: the same genes, fewer features. All searches of a domain use one score, by
+default that of the product. Scores are kept in `--json`; what it holds of the same settings (terms, weights, seeds,
+batch, limits, space) is not computed again.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ import argparse
 import json
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,9 +25,11 @@ import torch
 from nas_compress.constraints import Constraint
 from nas_compress.errors import EvaluationError
 from nas_compress.objectives.base import Measurement, Objective
+from nas_compress.objectives.config import ScoreOptions
 from nas_compress.objectives.cost import Params
 from nas_compress.objectives.de_score import DEScore, UntrainedTerms, kind_of, sample_within
 from nas_compress.proxies.de_score import DEFAULT_WEIGHTS
+from nas_compress.records import context_hash
 from nas_compress.search import SearchProblem, Trial, strategies
 from nas_compress.space import Architecture
 from nas_compress.supernets import supernets
@@ -71,7 +76,7 @@ class Known(Objective):
 
     name, direction, unit, column = "de_score", "maximize", "", ""
 
-    def __init__(self, score: DEScore, values: dict[str, float | None]) -> None:
+    def __init__(self, score: Objective, values: dict[str, float | None]) -> None:
         self.score, self.values, self.seconds, self.count = score, values, 0.0, 0
 
     def measure(self, subnet: object, architecture: Architecture) -> Measurement:
@@ -108,49 +113,58 @@ def search(name: str, problem: SearchProblem, seed: int, budget: int) -> list[fl
     return scores
 
 
-def run(domain: str, args: argparse.Namespace, kept: dict) -> Iterator[str]:
+def problem_of(net: Supernet, most: float | None, args: argparse.Namespace) -> SearchProblem:
+    """Return the search for the best score among networks of at most so many parameters."""
+    weights, count = DEFAULT_WEIGHTS[kind_of(net)], ScoreOptions().score_reference
+    limits = [] if most is None else [Constraint("params", "<=", most)]
+    terms = UntrainedTerms(net, list(weights), seeds=args.score_seeds, batch=args.batch)
+    conditions = {"limits": [str(limit) for limit in limits], "sample": count}
+    limited = [Params(net)] if limits else []
+    score = DEScore(terms, weights, lambda: sample_within(problem, count), conditions)
+    problem = SearchProblem(net.space, [score], limits, limited=limited)
+    return problem
+
+
+def run(domain: str, args: argparse.Namespace, kept: dict[str, dict[str, Any]]) -> Iterator[str]:
     """Search a domain with every strategy, seed by seed, and yield where they stand after each seed."""
     build, most = (PUBLISHED if args.published else SMALL)[domain]
     net = build()
-    weights = DEFAULT_WEIGHTS[kind_of(net)]
-    params = Params(net)
-    limits = [] if most is None else [Constraint("params", "<=", most)]
-    terms = UntrainedTerms(net, list(weights), seeds=args.score_seeds, batch=args.batch)
-    known = Known(
-        DEScore(terms, weights, lambda: sample_within(problem, 32), {}), kept.setdefault(f"scores {net.name}", {})
-    )
-    problem = SearchProblem(net.space, [known], limits, limited=[params] if limits else [])
+    problem = problem_of(net, most, args)
+    (score,) = problem.objectives
+    name_of_scores = f"{net.name} {context_hash(score.context())}"
+    known = Known(score, kept.setdefault(f"scores {name_of_scores}", {}))
+    problem = replace(problem, objectives=[known])
     best: dict[str, list[float]] = {name: [] for name in args.searches}
     for seed in range(args.seeds):
         for name in args.searches:
             scores = search(name, problem, seed, args.budget)
             best[name].append(max(scores))
-            kept.setdefault(f"runs {net.name}", {})[f"{name} {seed}"] = scores
+            kept.setdefault(f"runs {name_of_scores}", {})[f"{name} {seed}"] = scores
         if args.json:
             args.json.write_text(json.dumps(kept))
         yield row(domain, net, best, known)
 
 
 def row(domain: str, net: Supernet, best: dict[str, list[float]], known: Known) -> str:
-    """Return the best scores as mean +- standard deviation, and in how many seeds evolution's beat random's."""
+    """Return the best scores as mean +- standard deviation, and in how many seeds others' beat random's, if it ran."""
     cells = [f"{name} {np.mean(values):6.3f} +- {np.std(values):5.3f}" for name, values in best.items()]
-    wins = sum(a > b for a, b in zip(best["denas"], best["random"], strict=True))
+    others = [name for name in best if name != "random"] if "random" in best else []
+    for name in others:
+        wins = sum(a > b for a, b in zip(best[name], best["random"], strict=True))
+        cells.append(f"{name} beats random in {wins} of {len(best[name])}")
     time_each = f"{1e3 * known.seconds / max(known.count, 1):.0f} CPU ms a score"
-    size = f"{net.space.size():.2g} nets"
-    return (
-        f"{domain:5} {size:12} " + "  ".join(cells) + f"  beats random in {wins} of {len(best['denas'])}; {time_each}"
-    )
+    return "  ".join([f"{domain:5} {f'{net.space.size():.2g} nets':12}", *cells, time_each])
 
 
 def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--domains", nargs="+", choices=list(SMALL), default=list(SMALL))
-    parser.add_argument("--searches", nargs="+", default=["denas", "random"], help="strategies, these two among them")
+    parser.add_argument("--searches", nargs="+", default=["denas", "random"], help="strategies")
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--budget", type=int, default=500)
-    parser.add_argument("--score-seeds", type=int, default=1)
-    parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--score-seeds", type=int, default=ScoreOptions().score_seeds)
+    parser.add_argument("--batch", type=int, default=ScoreOptions().score_batch)
     parser.add_argument("--published", action="store_true", help="DE-NAS's own spaces in place of small ones")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from nas_compress import NAS, NASConfig, load_best_structure
-from nas_compress.errors import ConfigError
+from nas_compress.errors import ConfigError, EvaluationError
 from nas_compress.objectives.de_score import DEScore, UntrainedTerms, small_twin
 from nas_compress.supernets import load_supernet, supernets
 from nas_compress.weights import write_state
@@ -147,8 +147,45 @@ def test_a_supernet_without_a_configuration_is_refused():
 def test_a_sample_without_scores_is_an_error(config):
     agent = NAS(config)
     score = DEScore(UntrainedTerms(agent.supernet, ["saliency"]), {"saliency": 1.0}, lambda: [], {})
-    with pytest.raises(ConfigError, match="0 random architectures have a score, wants 8"):
+    with pytest.raises(ConfigError, match="0 random architectures have a score, wants 4"):
         score.measure(None, agent.space.largest())
+
+
+def dead_ones(monkeypatch, chosen):
+    """Let the chosen architectures carry nothing of their outputs."""
+    original = UntrainedTerms.__call__
+
+    def call(self, architecture):
+        terms = original(self, architecture)
+        return {**terms, "saliency": [0.0] * len(terms["saliency"])} if chosen(architecture) else terms
+
+    monkeypatch.setattr(UntrainedTerms, "__call__", call)
+
+
+def test_dead_networks_of_the_sample_leave_the_scale_as_it_is(config, monkeypatch):
+    net = supernets.get("digits_vit")(seed=0)
+    sample = net.space.sample(np.random.default_rng(0), 12)
+    weights = {"diversity": 1.0, "saliency": 1.0}
+    terms = UntrainedTerms(net, list(weights), seeds=1, batch=2)
+    expected = DEScore(terms, weights, lambda: sample[1:], {}).measure(None, sample[1]).value
+    dead_ones(monkeypatch, lambda architecture: architecture == sample[0])
+    score = DEScore(terms, weights, lambda: sample, {})
+    assert score.measure(None, sample[1]).value == expected
+    with pytest.raises(EvaluationError, match="saliency is 0"):
+        score.measure(None, sample[0])
+
+
+@pytest.mark.parametrize("engine", ["EvolutionarySearchEngine", "RandomSearchEngine"])
+def test_a_search_goes_on_past_dead_networks_and_never_chooses_one(config, monkeypatch, engine):
+    def dead(architecture):
+        return architecture.to_dict()["embed_dim"] == [48]
+
+    config.denas.search_engine, config.denas.score_reference = engine, 16
+    dead_ones(monkeypatch, dead)
+    result = NAS(config).search()
+    assert len(result.trials) == 15 and any(dead(t.architecture) for t in result.trials)
+    assert all(t.ok != dead(t.architecture) for t in result.trials)
+    assert not any(dead(t.architecture) for t in result.front())
 
 
 def test_global_generators_stay_as_they_are(config):

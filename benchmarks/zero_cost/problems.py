@@ -69,7 +69,7 @@ def vision_transformers(folder: Path, count: int, batch: int) -> Problem:
         return supernet.extract(AUTOFORMER_TINY.architecture(row))
 
     labels = torch.from_numpy(np.random.default_rng(0).integers(100, size=batch))
-    return Problem("autoformer", keys, targets, build, images(folder, batch, 224)[0], labels, "xavier")
+    return Problem("autoformer", keys, targets, build, images(folder, batch, 224)[0], labels, "xavier", "vit")
 
 
 def text_encoders(folder: Path, count: int, batch: int) -> Problem:
@@ -80,7 +80,11 @@ def text_encoders(folder: Path, count: int, batch: int) -> Problem:
     rng = np.random.default_rng(0)
     words, labels = rng.integers(1000, VOCABULARY, size=(batch, TOKENS)), rng.integers(2, size=batch)
     inputs = torch.from_numpy(words), torch.from_numpy(labels)
-    return Problem("nas_bench_bert", keys, targets, lambda key: nas_bench_bert(*json.loads(key)), *inputs, "xavier")
+
+    def build(key: str) -> torch.nn.Module:
+        return nas_bench_bert(*json.loads(key))
+
+    return Problem("nas_bench_bert", keys, targets, build, *inputs, "xavier", "bert")
 
 
 def _sample(rows: int, count: int) -> list[int]:

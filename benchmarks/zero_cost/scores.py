@@ -15,11 +15,19 @@ from torch import Tensor, nn
 
 from nas_compress.errors import EvaluationError
 from nas_compress.proxies import score
+from nas_compress.proxies.de_score import network_terms
 from nas_compress.proxies.initial import Scheme, initialised
 from nas_compress.proxies.scoring import FIRST_ORDER
 from nas_compress.supernets.base import Inputs
 
 SAVE_EVERY_S = 30
+
+TERMS = ("expressivity", "complexity", "diversity", "saliency")
+"""Columns of DE-Score's terms."""
+
+ORIGINAL = "original_"
+COLUMNS = (*TERMS, *(f"{ORIGINAL}{term}" for term in TERMS))
+"""The same, and those of the terms as DE-NAS's original program computes them."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +42,7 @@ class Problem:
         inputs: A batch.
         labels: Its labels.
         scheme: How networks are initialised.
+        family: `"cnn"`, `"vit"` or `"bert"`: which terms DE-Score has.
     """
 
     name: str
@@ -43,6 +52,7 @@ class Problem:
     inputs: Inputs
     labels: Tensor
     scheme: Scheme = "default"
+    family: str = "cnn"
 
 
 class Scores:
@@ -79,7 +89,7 @@ def compute(problem: Problem, name: str, proxies: Sequence[str], seeds: Sequence
     Args:
         problem: The networks.
         name: What the file calls the problem and its settings.
-        proxies: Registered names.
+        proxies: Registered names, or `COLUMNS`.
         seeds: Seeds of the initial weights.
         scores: Takes them.
     """
@@ -109,12 +119,22 @@ def timed(
     start = time.process_time()
     values: dict[str, float] = {}
     try:
-        values = score(network, problem.inputs, names, labels=problem.labels, seed=seed)
+        values = measured(network, problem, names, seed)
     except EvaluationError:
         pass
     seconds = round(time.process_time() - start, 4)
     for name in names:
         yield name, values.get(name), seconds
+
+
+def measured(network: nn.Module, problem: Problem, names: Sequence[str], seed: int) -> dict[str, float]:
+    """Return proxies of a network, or one column of terms."""
+    (column,) = names if len(names) == 1 else ("",)
+    if column not in COLUMNS:
+        return score(network, problem.inputs, names, labels=problem.labels, seed=seed)
+    term = column.removeprefix(ORIGINAL)
+    found = network_terms(network, problem.inputs, [term], seed, original=column.startswith(ORIGINAL))
+    return {column: found[term]}
 
 
 def columns(scores: Scores, problem: Problem, name: str, proxy: str, seeds: Sequence[int]) -> Iterator[tuple[Any, Any]]:

@@ -78,11 +78,15 @@ class ScoreOptions(Settings):
 
     where: ClassVar[Location] = ("score",)
 
-    expressivity_weight: Weight = Field(None, description="Weight of the Gaussian complexity; null = that of the task.")
-    complexity_weight: Weight = Field(None, description="Weight of the NTK's condition; null = that of the task.")
-    diversity_weight: Weight = Field(None, description="Weight of the nuclear norms; null = that of the task.")
+    expressivity_weight: Weight = Field(None, description="Weight of the Zen-Score; null = that of the task.")
+    complexity_weight: Weight = Field(
+        None, description="Weight of the NTK's condition number; null = that of the task."
+    )
+    diversity_weight: Weight = Field(
+        None, description="Weight of the Frobenius norms of attention's weights and gradients; null = that of the task."
+    )
     saliency_weight: Weight = Field(None, description="Weight of synflow; null = that of the task.")
-    latency_weight: Weight = Field(None, description="Weight of the latency, which is measured for it; null = 0.")
+    latency_weight: Weight = Field(None, description="Weight of the latency predicted from `latency.lut`; null = 0.")
     score_batch: Annotated[Count, Field(ge=2)] = Field(8, description="Inputs that the score is computed on.")
     score_seeds: Annotated[Count, Field(le=16)] = Field(2, description="Random weights that it is averaged over.")
     score_reference: Annotated[Count, Field(ge=8)] = Field(

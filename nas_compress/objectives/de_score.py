@@ -20,6 +20,7 @@ from nas_compress.proxies.de_score import (
     de_score,
     de_score_original,
     network_terms,
+    oriented,
     stacked,
 )
 from nas_compress.records import context_hash
@@ -44,7 +45,10 @@ SMALLER: Mapping[str, Mapping[str, int]] = {
 }
 """Sizes of inputs, by family, at which scores rank architectures as at full size, in a fraction of the time."""
 
-_LEAST = 8
+ORIGINAL_WEIGHTS: Mapping[str, Mapping[str, float]] = {"bert": {"diversity": 1e-5}}
+"""Weights of the original program's formula by family, where they are not 1."""
+
+_LEAST = 4
 
 Sample = Callable[[], Sequence[Architecture]]
 
@@ -168,12 +172,12 @@ class DEScore(Objective):
         """The unit of each term.
 
         Raises:
-            ConfigError: Fewer than eight architectures of the sample have a score.
+            ConfigError: Fewer than four architectures of the sample have a score.
         """
         found, why = [], ""
         for architecture in self._sample():
             try:
-                found.append(self._terms(architecture))
+                found.append(self._whole(architecture))
             except EvaluationError as error:
                 why = f"; the last one that has none: {error}"
         if len(found) < _LEAST:
@@ -181,11 +185,24 @@ class DEScore(Objective):
         return Scale.of(stacked(found))
 
     def measure(self, subnet: nn.Module | None, architecture: Architecture) -> Measurement:
-        """Return the score; the sub-network is not looked at."""
-        terms = self._terms(architecture)
+        """Return the score; the sub-network is not looked at.
+
+        Raises:
+            EvaluationError: A term has no value; searches record that, never choose such a network, and go on.
+            ConfigError: See `scale`.
+        """
+        terms = self._whole(architecture)
         scores = de_score(stacked([terms]), self._weights, self.scale)[0]
         spread = float(np.std(scores, ddof=1) / np.sqrt(len(scores))) if len(scores) > 1 else None
         return Measurement(float(scores.mean()), spread, {"terms": terms})
+
+    def _whole(self, architecture: Architecture) -> dict[str, list[float]]:
+        """Return the terms, or raise `EvaluationError` if one has no value on the scale on which they are added up."""
+        terms = self._terms(architecture)
+        for name in self._weights:
+            if not np.isfinite(oriented(name, np.array(terms[name]))).all():
+                raise EvaluationError(f"{name} is {min(terms[name]):.3g}: the network has no score")
+        return terms
 
     def context(self) -> dict[str, Any]:
         """Return terms, weights, seeds, inputs and what the sample depends on; see `Objective.context`."""
@@ -206,8 +223,7 @@ class DEScoreOriginal(Objective):
         self._kind = kind_of(supernet)
         names = ("expressivity", "complexity", "saliency") if self._kind == "cnn" else ("diversity", "saliency")
         self._terms = UntrainedTerms(supernet, names, seeds=1, original=True)
-        family = supernet.describe().get("family")
-        self._weights = {"diversity": 1e-5} if family == "bert" else {}
+        self._weights = dict(ORIGINAL_WEIGHTS.get(str(supernet.describe().get("family")), {}))
 
     @classmethod
     def from_agent(cls, agent: NAS) -> Self:

@@ -39,6 +39,18 @@ def tensors_of(inputs: Inputs) -> tuple[Tensor, ...]:
     return (inputs,) if isinstance(inputs, Tensor) else tuple(inputs)
 
 
+def samples_of(inputs: Inputs, name: str) -> tuple[Tensor, ...]:
+    """Return the inputs of a score that compares samples.
+
+    Raises:
+        EvaluationError: There are fewer than two; `name` is the score's.
+    """
+    samples = tensors_of(inputs)
+    if len(samples[0]) < 2:
+        raise EvaluationError(f"{name} wants at least two samples, has {len(samples[0])}")
+    return samples
+
+
 def example_of(example: Example, module: nn.Module) -> tuple[Tensor, ...]:
     """Return inputs of the given shape, of the type of the network's weights; inputs are returned as they are."""
     if isinstance(example, Tensor):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from nas_compress.errors import ConfigError, EvaluationError
+from nas_compress.errors import ConfigError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -88,15 +88,15 @@ def check_terms(names: Collection[str], known: Collection[str] = tuple(SIGNS)) -
 def oriented(name: str, values: FloatVector) -> FloatVector:
     """Return values of a term on the scale on which they are added up: logarithms, more is better.
 
-    Raises:
-        EvaluationError: A value of a term other than expressivity is not over 0.
+    What is missing (not finite) or has no logarithm is the worst, -inf: no output of such a network depends on its
+    weights, or it has nothing that the term is about (diversity without attention).
     """
     values = np.asarray(values, dtype=np.float64)
+    known = np.isfinite(values)
     if name != "expressivity":
-        if not (values > 0).all():
-            raise EvaluationError(f"{name} is {values.min():.3g}, and only what is over 0 has a logarithm")
-        values = np.log(values)
-    return SIGNS[name] * values
+        known &= values > 0
+        values = np.log(values, where=known, out=np.zeros_like(values))
+    return np.where(known, SIGNS[name] * values, -np.inf)
 
 
 @dataclass(frozen=True)
@@ -115,18 +115,24 @@ class Scale:
     def of(cls, terms: Terms) -> Scale:
         """Return the scale of a population's terms, shape (n,) each, or (n, seeds).
 
-        The spread is 1.4826 times the median absolute deviation, or the standard deviation where that is 0.
+        The spread is 1.4826 times the median absolute deviation, or the standard deviation where that is 0. Networks
+        without a term do not count for it; a term that no network has is all 0.
         """
-        values = {name: averaged(oriented(name, value)) for name, value in terms.items()}
+        means = {name: averaged(oriented(name, value)) for name, value in terms.items()}
+        values = {
+            name: mean[np.isfinite(mean)] if np.isfinite(mean).any() else np.zeros(1) for name, mean in means.items()
+        }
         center = {name: float(np.median(value)) for name, value in values.items()}
         deviations = {name: np.abs(value - center[name]) for name, value in values.items()}
         spread = {name: _MAD * float(np.median(d)) or float(np.std(values[name])) for name, d in deviations.items()}
         return cls(center, spread)
 
     def normalised(self, name: str, values: FloatVector) -> FloatVector:
-        """Return values of a term in units of its spread, of the same shape: 0 for the population's median."""
-        spread = self.spread[name]
-        return (oriented(name, values) - self.center[name]) / spread if spread else np.zeros(np.shape(values))
+        """Return values of a term in units of its spread, of the same shape: 0 for the median, -inf for the worst."""
+        spread, found = self.spread[name], oriented(name, values)
+        if spread:
+            return (found - self.center[name]) / spread
+        return np.where(np.isfinite(found), 0.0, found)
 
 
 def averaged(values: FloatVector) -> FloatVector:
@@ -138,7 +144,7 @@ def averaged(values: FloatVector) -> FloatVector:
 def de_score(terms: Terms, weights: Mapping[str, float], scale: Scale | None = None) -> FloatVector:
     """Return the scores of networks, shape (n,), or (n, seeds) if the terms are: higher is better.
 
-    The score is the weighted mean of the normalised terms.
+    The score is the weighted mean of the normalised terms; -inf for a network without one of them, see `oriented`.
 
     Args:
         terms: Every term that has a weight over 0; others are not looked at.
@@ -159,7 +165,7 @@ def de_score(terms: Terms, weights: Mapping[str, float], scale: Scale | None = N
 
 
 def de_score_original(terms: Terms, kind: str, weights: Mapping[str, float] | None = None) -> FloatVector:
-    """Return the scores by the formula of the original program, shape (n,): for comparison.
+    """Return the scores by the formula of the original program, shape (n,), -inf where it has no value: for comparison.
 
     Convolutional networks: expressivity / saliency - complexity. Others: (diversity + saliency) / (1 + w latency), with
     the latency in seconds, each of the two times its weight. Nothing is normalised: the condition number decides alone
@@ -173,9 +179,12 @@ def de_score_original(terms: Terms, kind: str, weights: Mapping[str, float] | No
     given = {"diversity": 1.0, "saliency": 1.0, "latency": 0.0, **(weights or {})}
     raw = {name: averaged(np.asarray(value, dtype=np.float64)) for name, value in terms.items()}
     if kind == "cnn":
-        return raw["expressivity"] / raw["saliency"] - raw["complexity"]
-    score = given["diversity"] * raw["diversity"] + given["saliency"] * raw["saliency"]
-    return score / (1 + given["latency"] * raw["latency"] / 1e3) if given["latency"] else score
+        with np.errstate(divide="ignore", invalid="ignore"):
+            score = raw["expressivity"] / raw["saliency"] - raw["complexity"]
+    else:
+        score = given["diversity"] * raw["diversity"] + given["saliency"] * raw["saliency"]
+        score = score / (1 + given["latency"] * raw["latency"] / 1e3) if given["latency"] else score
+    return np.where(np.isfinite(score), score, -np.inf)
 
 
 def stacked(terms: Sequence[Mapping[str, Sequence[float]]]) -> dict[str, FloatVector]:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from nas_compress.errors import EvaluationError
-from nas_compress.proxies.base import Probe, continuous_inputs, finite, gradients_of, modes, tensors_of, total
+from nas_compress.proxies.base import Probe, continuous_inputs, finite, gradients_of, modes, samples_of, total
 from nas_compress.supernets.base import Inputs
 
 K = 1e-5
@@ -25,9 +25,9 @@ def jacob_cov(module: nn.Module, inputs: Inputs) -> float:
         inputs: At least two samples.
 
     Raises:
-        EvaluationError: The network cannot be run, or a sample's gradients are all alike.
+        EvaluationError: There is one sample, the network cannot be run, or a sample's gradients are all alike.
     """
-    samples = tensors_of(inputs)
+    samples = samples_of(inputs, "jacob_cov")
     starts: list[Tensor] = []
 
     def start(x: Tensor) -> Tensor:

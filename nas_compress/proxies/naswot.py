@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from nas_compress.errors import EvaluationError
-from nas_compress.proxies.base import Probe, Watch, finite, modes, tensors_of
+from nas_compress.proxies.base import Probe, Watch, finite, modes, samples_of
 from nas_compress.supernets.base import Inputs
 
 ACTIVATIONS = {"relu", "hardtanh", "leaky_relu", "gelu", "silu", "hardswish"}
@@ -29,9 +29,10 @@ def naswot(module: nn.Module, inputs: Inputs) -> float:
         inputs: At least two samples.
 
     Raises:
-        EvaluationError: The network has no such activations or cannot be run, or two samples have the same codes.
+        EvaluationError: There is one sample, the network has no such activations or cannot be run, or two samples have
+            the same codes.
     """
-    samples = tensors_of(inputs)
+    samples = samples_of(inputs, "naswot")
     kernel = torch.zeros(len(samples[0]), len(samples[0]), dtype=torch.float64)
 
     def see(operation: str, arguments: Sequence[Any]) -> None:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from nas_compress.errors import EvaluationError
-from nas_compress.proxies.base import Probe, finite, gradients_of, leaves, modes, tensors_of, total, weight_names
+from nas_compress.proxies.base import Probe, finite, gradients_of, leaves, modes, samples_of, total, weight_names
 from nas_compress.proxies.per_sample import batch_statistics_of, sample_gradients
 from nas_compress.supernets.base import Inputs
 
@@ -28,11 +28,10 @@ def ntk_condition_number(module: nn.Module, inputs: Inputs, *, coupled: bool = F
             constants, and each costs one of its own: the same for networks without batch norm.
 
     Raises:
-        EvaluationError: The network has no weights, cannot be run, or its gradients are 0 or not finite.
+        EvaluationError: There is one sample, the network has no weights, cannot be run, or its gradients are 0 or not
+            finite.
     """
-    samples = tensors_of(inputs)
-    if len(samples[0]) < 2:
-        raise EvaluationError("ntk_condition_number wants at least two samples")
+    samples = samples_of(inputs, "ntk_condition_number")
     kernel = (_coupled if coupled else _apart)(module, samples).double()
     if not torch.isfinite(kernel).all() or (eigenvalues := torch.linalg.eigvalsh(kernel))[-1] <= 0:
         raise EvaluationError("ntk_condition_number: the gradients are 0 or not finite")

@@ -6,7 +6,8 @@ the complexity without batch normalisation's part is DE-NAS's expressivity.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -34,9 +35,10 @@ GAMMA = 0.01
 def zen_score(module: nn.Module, example: Example, *, seed: int = 0, gaussian: bool = True) -> float:
     """Return log E ||f(x) - f(x + 0.01 e)||_1 + sum over batch norms of log sqrt(mean variance); higher is better.
 
-    f is the network up to its pooling over positions, with standard normal weights; x and e are standard normal. The
-    variance is that of each channel of the layer's input, averaged over channels. Shortcuts stay as they are (the
-    published code leaves them out of the networks it builds).
+    f is the network up to its pooling over all positions, if nothing after that has positions again (else its outputs
+    count), with standard normal weights; x and e are standard normal. The variance is that of each channel of the
+    layer's input, averaged over channels. Shortcuts stay as they are (the published code leaves them out of the
+    networks it builds).
 
     Args:
         module: The network; its own weights are not used.
@@ -72,11 +74,16 @@ def _expressivity(module: nn.Module, example: Example, seed: int, gaussian: bool
     inputs = example_of(example, module)
     with modes(module), torch.no_grad():
         probe = _gaussian_probe(module, generator) if gaussian else Probe(module)
-        start = generator.get_state()
+        drawn: list[Tensor] = []
+
+        def clean(like: Tensor) -> Tensor:
+            drawn.append(_normal(like, generator))
+            return drawn[-1].clone()
+
         with _log_scales(module) as logs:
-            before = _features(probe, inputs, generator, 0.0)
-        generator.set_state(start)
-        after = _features(probe, inputs, generator, GAMMA)
+            before = _features(probe, inputs, clean)
+        again = iter(drawn)
+        after = _features(probe, inputs, lambda like: next(again) + GAMMA * _normal(like, generator))
     change = torch.stack([(a - b).abs().flatten(1).sum(1) for a, b in zip(after, before, strict=True)])
     return float(change.sum(0).mean().double().log()), sum(logs)
 
@@ -105,22 +112,27 @@ def _is_norm(part: nn.Module) -> bool:
     return isinstance(part, NORMS)
 
 
-def _features(probe: Probe, inputs: tuple[Tensor, ...], generator: torch.Generator, gamma: float) -> list[Tensor]:
-    """Return what goes into the last pooling over positions; the outputs where nothing is pooled."""
-
-    def noisy(like: Tensor) -> Tensor:
-        x = _normal(like, generator)
-        return x + gamma * _normal(like, generator) if gamma else x
-
+def _features(probe: Probe, inputs: tuple[Tensor, ...], replace: Callable[[Tensor], Tensor]) -> list[Tensor]:
+    """Return what goes into the pooling over all positions, where the network ends in one; else the outputs."""
     pooled: list[Tensor] = []
 
     def see(operation: str, arguments: Sequence[Any]) -> None:
         if _pools(operation, arguments):
             pooled[:] = arguments[:1]
+        elif any(_has_positions(each) for each in arguments):
+            pooled.clear()
 
-    with continuous_inputs(probe.module, inputs, noisy) as replaced, Watch(see):
+    with continuous_inputs(probe.module, inputs, replace) as replaced, Watch(see):
         outputs = probe(replaced)
     return pooled or list(leaves(outputs))
+
+
+def _has_positions(argument: Any) -> bool:
+    """Return whether an argument of an operation is of images (N, C, h, w) or tokens (N, L, C) of several positions."""
+    if isinstance(argument, Tensor):
+        sizes = {4: argument.shape[2:], 3: argument.shape[1:2]}.get(argument.ndim, ())
+        return math.prod(sizes) > 1
+    return isinstance(argument, list | tuple) and any(map(_has_positions, argument))
 
 
 def _pools(operation: str, arguments: Sequence[Any]) -> bool:

@@ -4,8 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
-from nas_compress.errors import ConfigError, EvaluationError
-from nas_compress.proxies.de_score import Scale, de_score, de_score_original, network_terms, oriented, stacked
+from nas_compress.errors import ConfigError
+from nas_compress.proxies.de_score import Scale, de_score, de_score_original, network_terms, stacked
 
 
 def terms(n=40, seed=0):
@@ -76,9 +76,37 @@ def test_seeds_are_averaged():
     assert spearmanr(scores.mean(1), de_score(terms(), EQUAL)).statistic > 0.95
 
 
-def test_what_has_no_logarithm_is_refused():
-    with pytest.raises(EvaluationError, match="saliency is -1, and only what is over 0"):
-        oriented("saliency", np.array([1.0, -1.0]))
+@pytest.mark.parametrize("missing", [0.0, -1.0, np.nan, np.inf])
+@pytest.mark.parametrize("name", [*EQUAL])
+def test_a_network_without_a_term_is_the_worst_and_leaves_the_others_as_they_are(name, missing):
+    whole = terms(41)
+    alone = {each: values[:40] for each, values in whole.items()}
+    if name == "expressivity" and np.isfinite(missing):
+        missing = np.nan
+    whole[name] = np.append(whole[name][:40], missing)
+    scores = de_score(whole, {name: 1.0})
+    assert scores[40] == -np.inf and np.isfinite(scores[:40]).all()
+    assert (scores[:40] == de_score(alone, {name: 1.0})).all()
+    assert de_score(whole, EQUAL)[40] == -np.inf
+
+
+def test_a_term_that_is_the_same_or_missing_everywhere():
+    values = {"saliency": np.array([1.0, 2.0, 3.0]), "diversity": np.array([7.0, 7.0, np.nan])}
+    scores = de_score(values, {"saliency": 1.0, "diversity": 1.0})
+    assert np.isfinite(scores[:2]).all() and scores[2] == -np.inf
+    assert (de_score({"diversity": np.full(3, np.nan)}, {"diversity": 1.0}) == -np.inf).all()
+
+
+def test_a_seed_without_a_term():
+    values = np.array([[1.0, 2.0], [0.0, 2.0], [3.0, 4.0], [5.0, 8.0]])
+    assert Scale.of({"saliency": values}) == Scale.of({"saliency": values[[0, 2, 3]]})
+    assert de_score({"saliency": values}, {"saliency": 1.0}).mean(axis=1)[1] == -np.inf
+
+
+@pytest.mark.filterwarnings("error")
+def test_the_original_of_networks_without_a_term():
+    values = {"expressivity": [1.0, np.nan, 1.0], "saliency": [2.0, 1.0, 0.0], "complexity": [1.0, 1.0, 1.0]}
+    assert de_score_original({k: np.array(v) for k, v in values.items()}, "cnn").tolist() == [-0.5, -np.inf, -np.inf]
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Values against straightforward computations of the same formulas."""
 
 import copy
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -169,6 +170,12 @@ def test_naswot_wants_activations_and_samples_that_differ() -> None:
         naswot(nn.Sequential(nn.Linear(4, 30), nn.ReLU()), draw(1, 4).repeat(3, 1))
 
 
+@pytest.mark.parametrize("proxy", [jacob_cov, naswot, ntk_condition_number])
+def test_what_compares_samples_wants_two(proxy: Callable[[nn.Module, Tensor], float]) -> None:
+    with pytest.raises(EvaluationError, match=f"{proxy.__name__} wants at least two samples, has 1"):
+        proxy(cnn(), draw(1, 3, 8, 8))
+
+
 def test_synflow_is_conserved_from_layer_to_layer() -> None:
     """Without biases every layer carries the whole output (Tanaka et al., 2020, theorem 1)."""
     module = cnn(norm=False, bias=False).double().eval()
@@ -314,3 +321,49 @@ def test_cross_entropy_takes_labels_of_samples_positions_and_answers() -> None:
     ends = classes(6, 6).view(3, 2)
     expected = (F.cross_entropy(logits[..., 0], ends[:, 0]) + F.cross_entropy(logits[..., 1], ends[:, 1])) / 2
     torch.testing.assert_close(cross_entropy(logits, ends), expected)
+
+
+class Sum(nn.Module):
+    """A linear layer for each of two inputs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(8, 16), nn.Linear(8, 16)
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        return self.first(x) + self.second(y)
+
+
+def test_zen_moves_all_inputs_by_the_noise_alone() -> None:
+    """A layer over the two inputs side by side changes as much as the sum of a layer for each."""
+    both = gaussian_complexity(Sum(), (draw(256, 8), draw(256, 8)))
+    assert both == pytest.approx(gaussian_complexity(nn.Linear(16, 16), (256, 16)), abs=0.1)
+
+
+class Excited(nn.Module):
+    """Channels times weights that follow from their means."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Conv2d(8, 8, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * torch.sigmoid(self.weight(x.mean((2, 3), keepdim=True)))
+
+
+def excited(*later: nn.Module) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), Excited(), *later)
+
+
+def test_zen_takes_a_pooling_that_is_multiplied_back_for_no_end_of_the_network() -> None:
+    head = nn.Flatten(), nn.Linear(8 * 64, 10)
+    more = nn.Conv2d(8, 8, 3, padding=1), nn.ReLU()
+    shallow, deep = (gaussian_complexity(excited(*layers, *head), (4, 3, 8, 8)) for layers in ((), more))
+    assert deep > shallow + 1
+
+
+def test_zen_takes_the_features_before_the_last_pooling_of_a_network_with_others() -> None:
+    body = excited(nn.Conv2d(8, 8, 3, padding=1))
+    head = nn.AdaptiveAvgPool2d(1), nn.Conv2d(8, 16, 1), nn.ReLU(), nn.Flatten(), nn.Linear(16, 10)
+    found = (gaussian_complexity(each, (4, 3, 8, 8), gaussian=False) for each in (nn.Sequential(*body, *head), body))
+    assert next(found) == next(found)
