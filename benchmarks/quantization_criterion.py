@@ -84,17 +84,14 @@ class Run:
         outcome, holds = self.outcome, self.case.criterion.holds(self.measured, self.outcome.before)
         exact = outcome.after == self.measured
         if outcome.accepted:
-            return exact and holds and (outcome.quantized or outcome.reason.startswith("nothing was quantized"))
-        best = max(trial.accuracy for trial in outcome.trials)
-        return exact and not holds and self.measured == best and "cannot be met" in outcome.reason
+            return exact and holds and outcome.quantized
+        return exact and not outcome.quantized and outcome.reason.startswith("nothing was quantized")
 
     @property
     def kind(self) -> str:
         """How it ended, in a word or two."""
         if not self.outcome.accepted:
             return "not met"
-        if not self.outcome.quantized:
-            return "all fp32"
         if self.outcome.fp32_layers:
             return "some fp32"
         return "as asked" if len(self.outcome.trials) == 1 else "other method"

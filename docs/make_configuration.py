@@ -16,6 +16,7 @@ from nas_compress.compression.options import AccuracyCriterion, PruneTraining, T
 from nas_compress.config import NASConfig, SearchConfig
 from nas_compress.objectives.config import LatencyConfig, TimingConfig
 from nas_compress.recipe import STEP_NAMES, Recipe, Step
+from nas_compress.recipe.steps import BenchmarkLatency, StepLatency
 from nas_compress.settings import models_in
 from nas_compress.supernets.precision_config import PrecisionConfig
 from nas_compress.training.config import AugmentConfig, StageOptions
@@ -80,14 +81,18 @@ def render() -> str:
     for name, model in OPTIONS.items():
         parts.append(_section(f"`nas.{name}`", model, leave_out=SearchOptions.model_fields))
     parts.append(_section("`nas.basic`", BasicConfig))
-    parts.append(_section("`latency` of a section, of the `nas` and of the `benchmark` step", TimingConfig))
+    shared = "`latency` of a section, of a recipe, of the `nas` and of the `benchmark` step"
+    parts.append(_section(shared, TimingConfig))
     besides = "`latency` of a section and of the `nas` step, besides"
     parts.append(_section(besides, LatencyConfig, leave_out=TimingConfig.model_fields))
     parts.append(_section("`precision` of a section and of the `nas` step", PrecisionConfig))
     parts.append(RECIPE + ", ".join(f"`{name}`" for name in STEP_NAMES) + ".\n")
     parts.append(_section("Top level", Recipe))
+    parts.append(_section("`latency` of the top level, besides", StepLatency, leave_out=TimingConfig.model_fields))
     for name in STEP_NAMES:
         parts.append(_section(f"`{name}`", next(models_in(Step.model_fields[name].annotation))))
+    alike = TimingConfig.model_fields.keys() - {"threads"}
+    parts.append(_section("`latency` of the `benchmark` step: where it differs", BenchmarkLatency, leave_out=alike))
     parts.append(_section("`training` of the `prune` step", PruneTraining))
     parts.append(_section("`accuracy_criterion` of the `quantize` step", AccuracyCriterion))
     parts.append(_section("`tuning_criterion` of the `quantize` step", TuningCriterion))

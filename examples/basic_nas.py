@@ -14,7 +14,7 @@ from sklearn.model_selection import train_test_split
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from nas_compress import NAS, NASConfig
+from nas_compress import NAS, NASConfig, NASError
 
 ACTIVATIONS = {"relu": nn.ReLU, "gelu": nn.GELU}
 
@@ -108,4 +108,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except NASError as error:
+        raise SystemExit(f"error: {error}") from None

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from nas_compress import NAS, Architecture, NASConfig
+from nas_compress import NAS, Architecture, NASConfig, NASError
 from nas_compress.compression.benchmark import Artefact, measure_artefacts
 from nas_compress.data import load_data
 from nas_compress.search import Trial, pareto
@@ -128,4 +128,7 @@ def draw(fronts: Mapping[str, Sequence[Architecture]], panels: Mapping[str, Poin
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except NASError as error:
+        raise SystemExit(f"error: {error}") from None

@@ -8,13 +8,13 @@ It takes two minutes or so on two cores; `--epochs 2 --evaluations 20` gives a p
 import argparse
 from pathlib import Path
 
-from nas_compress import NAS, NASConfig
+from nas_compress import NAS, NASConfig, NASError
 from nas_compress.compression.benchmark import Artefact, measure_artefacts
 from nas_compress.compression.export import export_onnx
 from nas_compress.compression.quantize import quantize_onnx
 from nas_compress.data import load_data
 from nas_compress.data.base import batches
-from nas_compress.objectives.calibration import calibrated_subnet, recalibrate_bn
+from nas_compress.objectives.calibration import calibrated_subnet
 from nas_compress.supernets import load_supernet
 from nas_compress.training.config import DistillConfig, SupernetTrainConfig
 from nas_compress.training.trainer import finetune, train_supernet
@@ -29,7 +29,7 @@ def main() -> None:
     arguments = parser.parse_args()
     folder: Path = arguments.output
 
-    # A super-network of a million sub-networks that share weights, trained with the sandwich rule.
+    # A super-network of fifty million sub-networks that share weights, trained with the sandwich rule.
     data = load_data("digits")
     supernet = load_supernet("digits_mbv3", trained=False, seed=0)
     train_supernet(supernet, data, SupernetTrainConfig(epochs=arguments.epochs), checkpoint_dir=folder / "training")
@@ -52,7 +52,6 @@ def main() -> None:
     subnet = calibrated_subnet(supernet, chosen, data, images=2000)
     size, full = supernet.resolution(chosen), supernet.resolution(largest)
     finetune(subnet, data, size, DistillConfig(epochs=4), teacher=teacher, teacher_resolution=full)
-    recalibrate_bn(subnet, (images for images, _ in batches(data.train, 200, size)))
 
     # The files are what is measured in the end, on test images that nothing has seen so far.
     export_onnx(teacher, supernet.example_input(1, largest), folder / "largest_fp32.onnx")
@@ -70,4 +69,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except NASError as error:
+        raise SystemExit(f"error: {error}") from None

@@ -9,7 +9,7 @@ goes on at the first step that is not done.
 import argparse
 from pathlib import Path
 
-from nas_compress import Recipe, compress
+from nas_compress import NASError, Recipe, compress
 
 
 def main() -> None:
@@ -44,4 +44,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except NASError as error:
+        raise SystemExit(f"error: {error}") from None

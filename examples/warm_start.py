@@ -10,7 +10,7 @@ worth. It takes a few minutes; `--epochs 1 --evaluations 10` a minute.
 import argparse
 from pathlib import Path
 
-from nas_compress import NAS, NASConfig
+from nas_compress import NAS, NASConfig, NASError
 from nas_compress.data import load_data
 from nas_compress.supernets import load_supernet
 from nas_compress.training.config import SupernetTrainConfig
@@ -51,4 +51,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except NASError as error:
+        raise SystemExit(f"error: {error}") from None

@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 from pydantic import BaseModel
 
@@ -20,7 +21,7 @@ from nas_compress.compression.state import State
 from nas_compress.compression.steps import STEPS, trained_supernet
 from nas_compress.errors import ConfigError
 from nas_compress.files import replacing, sole_use
-from nas_compress.recipe import DistillStep, Recipe, Step, TrainSupernetStep
+from nas_compress.recipe import Recipe, Step, TrainSupernetStep
 from nas_compress.report import steps_table, write_report
 from nas_compress.supernets import supernets
 from nas_compress.supernets.trained import is_remote, verified
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 TRAINING = "train_supernet"
+KEPT = (TRAINING, "nas")
+"""Steps that take hours: what they made under other options stays under `steps/`, and is found again."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,8 @@ def compress(
 
     A step is done when the run in the output folder finished it with the same data, weights and settings, those of all
     steps before it included, and its files are still as it wrote them. A step that is not is run again with all after
-    it; training and search go on within the step.
+    it; training and search go on within the step. What the folder has of the steps before is dropped when the new one
+    has succeeded; a super-network and a search are kept under `steps/`, for when their options come back.
 
     Started by `torchrun`, the processes train the super-network together; the first one does all else. That is as far
     as several processes go: `until` must be `"train_supernet"`.
@@ -134,6 +138,9 @@ def check(recipe: Recipe, until: str | None = None) -> None:
     recipe.check()
 
 
+Content = TypeVar("Content", bound=BaseModel)
+
+
 class _StepRecord(BaseModel):
     """A finished step: what it depended on, what it came to, and hashes of the files that it made."""
 
@@ -156,55 +163,66 @@ class _Run:
     def __init__(self, recipe: Recipe) -> None:
         self.state = State(recipe, recipe.folder)
         self._record_path = recipe.folder / "steps.json"
-        self._record = self._read()
+        self._record = _read(self._record_path, _Record) if self._record_path.is_file() else _Record()
         self._digest = hashlib.sha256(_canonical(self._inputs()))
         self._checked = False
 
     def _inputs(self) -> dict[str, Any]:
         """Return what all steps depend on: settings, and the contents of the files that they name."""
         recipe = self.state.recipe
-        settings = recipe.model_dump(mode="json", exclude={"steps", "output", "name", "latency"})
+        files = {"supernet_ckpt_path", "dataset_path"}
+        settings = recipe.model_dump(mode="json", exclude={"steps", "output", "name", "latency", *files})
         return {**settings, "weights": _hash_weights(recipe), "data": self.state.data.fingerprint}
 
     def do(self, label: str, step: Step, progress: Callable[[StepProgress], None]) -> dict[str, Any]:
         """Run a step, unless it is done, and return what it came to."""
-        key = self._key(label, step)
+        key, note = self._key(label, step), "done before"
         self.state.step = label
-        if (done := self._done(label, key)) is not None:
-            self.state.outcomes[label] = done.outcome
-            progress(StepProgress(label, 1, 1, "done before"))
-            return done.outcome
+        record = self._done(label, key)
+        if record is None:
+            record = self._put_back(label, key)
+            if record is None:
+                record = self._make(label, step, key, progress)
+                note = record.outcome.get("dropped", "done")
+            self._publish(label, record)
+        self.state.outcomes[label] = record.outcome
+        if (weights := record.outcome.get("weights")) is not None:  # what follows is of these, however they came about
+            self._digest.update(record.files[weights].encode())
+        progress(StepProgress(label, 1, 1, note))
+        return record.outcome
+
+    def _make(self, label: str, step: Step, key: str, progress: Callable[[StepProgress], None]) -> _StepRecord:
+        """Run a step and return its record."""
         if not self._checked:
             check_inputs(self.state)
             self._checked = True
-        self._forget_from(label)
         progress(StepProgress(label, 0, 1))
         outcome = STEPS[step.name](self.state, step.options, lambda d, t, n="": progress(StepProgress(label, d, t, n)))
-        self.state.outcomes[label] = outcome
         files = {name: _hash(self.state.folder / name) for name in files_of(outcome)}
-        self._record.steps[label] = _StepRecord(key=key, outcome=outcome, files=files)
-        self._write()
-        progress(StepProgress(label, 1, 1, outcome.get("dropped", "done")))
-        return outcome
+        record = _StepRecord(key=key, outcome=outcome, files=files)
+        if step.name in KEPT:
+            kept = self._kept_in(label, key)
+            for name in files:
+                _link(self.state.folder / name, kept / name)
+            _write(kept / "record.json", record)
+        return record
 
     def follow(self) -> None:
         """Train the super-network along with the first process, which keeps what comes of it."""
         step = dict(self.state.recipe.labelled())[TRAINING]
         key = self._key(TRAINING, step)
         self.state.step = TRAINING
-        if self._done(TRAINING, key) is None:
+        if self._done(TRAINING, key) is None and self._kept(TRAINING, key) is None:
             trained_supernet(self.state, cast(TrainSupernetStep, step.options), lambda done, total, note="": None)
 
     def _done(self, label: str, key: str) -> _StepRecord | None:
         """Return the record of a step that need not run again."""
         done = self._record.steps.get(label)
-        return done if done is not None and done.key == key and self._whole(done) else None
+        return done if done is not None and done.key == key and _whole(done, self.state.folder) else None
 
     def _key(self, label: str, step: Step) -> str:
         """Return what the step's outcome depends on, as a hash; the work in progress does not depend on all of it."""
-        options = step.options.model_dump(mode="json")
-        if isinstance(step.options, DistillStep) and isinstance(step.options.teacher, Path):
-            options["teacher"] = _hash(step.options.teacher)
+        options = _by_content(step.options.model_dump())
         begun = self._digest.copy()
         begun.update(_canonical({label: {k: v for k, v in options.items() if k not in _EXTENDABLE}}))
         self.state.work_keys[label] = begun.hexdigest()[:12]
@@ -215,40 +233,67 @@ class _Run:
             self._digest.update(_canonical([describe_hardware(), _versions()]))
         return self._digest.hexdigest()[:16]
 
-    def _whole(self, done: _StepRecord) -> bool:
-        """Return whether the files of a step are as it wrote them."""
-        paths = {name: self.state.folder / name for name in files_of(done.outcome)}
-        return all(path.is_file() and done.files.get(name) in (None, _hash(path)) for name, path in paths.items())
+    def _kept_in(self, label: str, key: str) -> Path:
+        return self.state.folder / "steps" / "kept" / f"{label}-{key}"
 
-    def _forget_from(self, label: str) -> None:
-        """Drop a step, those after it and those that the recipe no longer has, with the files they made."""
+    def _kept(self, label: str, key: str) -> _StepRecord | None:
+        """Return the record of a step that an earlier run finished, and whose files were kept."""
+        folder = self._kept_in(label, key)
+        if not (folder / "record.json").is_file():
+            return None
+        record = _read(folder / "record.json", _StepRecord)
+        return record if _whole(record, folder) else None
+
+    def _put_back(self, label: str, key: str) -> _StepRecord | None:
+        """Give a step's kept files their places again and return its record; None where there is nothing kept."""
+        record = self._kept(label, key)
+        for name in () if record is None else files_of(record.outcome):
+            _link(self._kept_in(label, key) / name, self.state.folder / name)
+        return record
+
+    def _publish(self, label: str, record: _StepRecord) -> None:
+        """Record a step; drop those after it, and those that the recipe no longer has, with the files they made."""
         names = [name for name, _ in self.state.recipe.labelled()]
-        kept = names[: names.index(label)]
-        for name in [name for name in self._record.steps if name not in kept]:
-            for file in files_of(self._record.steps.pop(name).outcome):
-                (self.state.folder / file).unlink(missing_ok=True)
-        for report in ("report.json", "report.html"):
-            (self.state.folder / report).unlink(missing_ok=True)
-        self._write()
+        before = {name: self._record.steps[name] for name in names[: names.index(label)]}
+        old = {file for each in self._record.steps.values() for file in files_of(each.outcome)}
+        self._record.steps = {**before, label: record}
+        now = {file for each in self._record.steps.values() for file in files_of(each.outcome)}
+        for file in [*(old - now), "report.json", "report.html"]:
+            (self.state.folder / file).unlink(missing_ok=True)
+        _write(self._record_path, self._record)
         self.state.recipe.to_yaml(self.state.folder / "recipe.yaml")
-
-    def _read(self) -> _Record:
-        if not self._record_path.is_file():
-            return _Record()
-        try:
-            return _Record.model_validate_json(self._record_path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise ConfigError(
-                f"{self._record_path} is damaged or not a recipe's record; delete it to run all steps again"
-            ) from error
-
-    def _write(self) -> None:
-        with replacing(self._record_path) as temporary:
-            temporary.write_text(self._record.model_dump_json(indent=1) + "\n", encoding="utf-8")
 
 
 _EXTENDABLE = ("num_evals", "patience", "min_gain", "time_budget", "reference_point")
 """Options that say how much to do, not what: work goes on where they alone are changed."""
+
+
+def _whole(record: _StepRecord, folder: Path) -> bool:
+    """Return whether the files of a step are in a folder as it wrote them."""
+    paths = {name: folder / name for name in files_of(record.outcome)}
+    return all(path.is_file() and record.files.get(name) in (None, _hash(path)) for name, path in paths.items())
+
+
+def _read(path: Path, kind: type[Content]) -> Content:
+    try:
+        return kind.model_validate_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path} is damaged or not a recipe's record; delete it to run all steps again") from error
+
+
+def _write(path: Path, record: BaseModel) -> None:
+    with replacing(path) as temporary:
+        temporary.write_text(record.model_dump_json(indent=1) + "\n", encoding="utf-8")
+
+
+def _link(source: Path, target: Path) -> None:
+    """Give a file a second name; copy it where the file system has no links."""
+    with replacing(target) as temporary:
+        temporary.unlink()
+        try:
+            os.link(source, temporary)
+        except OSError:
+            shutil.copyfile(source, temporary)
 
 
 def _versions() -> dict[str, str]:
@@ -266,6 +311,15 @@ def _hash_weights(recipe: Recipe) -> str | None:
 def _hash(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _by_content(value: Any) -> Any:
+    """Return options with a hash of its content for every file: what it is called, and where it lies, is no matter."""
+    if isinstance(value, dict):
+        return {name: _by_content(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_by_content(each) for each in value]
+    return _hash(value) if isinstance(value, Path) else value
 
 
 def _canonical(value: object) -> bytes:

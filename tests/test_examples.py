@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -68,3 +70,20 @@ def test_joint_and_sequential_quantization_are_compared_at_equal_evaluations(tmp
     volumes = re.findall(r"images: (.+): hypervolume ([\d.]+) %", done.stdout)
     assert len(volumes) == 4 and all(0 <= float(volume) <= 100 for _, volume in volumes)
     assert (tmp_path / "out" / "fronts.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "option", "expected"),
+    [
+        ("recipe", "--epochs", "steps[0].train_supernet.epochs: 0 is not allowed"),
+        ("quickstart", "--epochs", "epochs: 0 is not allowed"),
+        ("warm_start", "--epochs", "epochs: 0 is not allowed"),
+        ("quantization_aware", "--epochs", "epochs: 0 is not allowed"),
+        ("train_free", "--evaluations", "nas.population: 0 is not allowed"),
+        ("basic_nas", "--trials", "0"),
+    ],
+)
+def test_a_users_mistake_is_told_in_words(tmp_path, name, option, expected):
+    done = run(ROOT / "examples" / f"{name}.py", "--output", "out", option, 0, cwd=tmp_path)
+    assert done.returncode == 1 and done.stderr.startswith("error: ") and expected in done.stderr
+    assert "Traceback" not in done.stderr

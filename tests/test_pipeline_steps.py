@@ -1,8 +1,10 @@
 """Recipes without a search: conditions, repeated steps, other engines; what each leaves behind."""
 
 import json
+import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -11,12 +13,15 @@ import torch
 
 from nas_compress import Recipe, compress
 from nas_compress.backends.onnx import to_onnx
+from nas_compress.compression import state as pipeline_state
 from nas_compress.compression import steps
 from nas_compress.compression.inputs import check_inputs
+from nas_compress.compression.options import AccuracyCriterion
 from nas_compress.compression.state import State
 from nas_compress.data import load_data
-from nas_compress.errors import CheckpointError, ConfigError
+from nas_compress.errors import CheckpointError, ConfigError, DataError
 from nas_compress.files import sole_use
+from nas_compress.report.comparison import everywhere
 from nas_compress.supernets import supernets
 from nas_compress.weights import read_state, write_state
 
@@ -93,9 +98,7 @@ def test_a_pruning_that_is_dropped_leaves_the_costs_as_they_were(recipe, tmp_pat
 
 def test_a_training_that_makes_it_worse_is_taken_back(recipe, tmp_path):
     good, bad = {"epochs": 6, "lr": 0.05}, {"epochs": 1, "lr": 30.0, "optimizer": "sgd", "batch_size": 256}
-    result = compress(
-        recipe(KNOWN, {"finetune": good}, {"finetune": {**bad, "stop_if": "accuracy drop > 5 %"}}, "export")
-    )
+    result = compress(recipe(KNOWN, {"finetune": good}, {"finetune": bad}, "export"))
     first, second = (result.outcomes[name] for name in ("finetune", "finetune_2"))
     assert (first["kept"], second["kept"], result.stopped) == ("after", "before", None)
     assert second["rejected"]["accuracy"]["value"] < second["measured"]["after"]["accuracy"]["value"]
@@ -105,6 +108,18 @@ def test_a_training_that_makes_it_worse_is_taken_back(recipe, tmp_path):
         tmp_path / name for name in ("models/chosen_fp32.safetensors", "steps/finetune_chosen.safetensors")
     )
     assert all(torch.equal(tensor, read_state(kept)[key]) for key, tensor in read_state(exported).items())
+
+
+@pytest.mark.parametrize("condition", ["stop_if", "skip_if"])
+def test_conditions_on_training_are_judged_on_the_network_as_trained(recipe, tmp_path, condition):
+    good, bad = {"epochs": 6, "lr": 0.05}, {"epochs": 1, "lr": 30.0, "optimizer": "sgd", "batch_size": 256}
+    result = compress(recipe(KNOWN, {"finetune": good}, {"finetune": {**bad, condition: "accuracy drop > 5 %"}}))
+    second = result.outcomes["finetune_2"]
+    assert second["dropped"].startswith("accuracy drop > 5 %: ") and second["stops"] == (condition == "stop_if")
+    assert (result.stopped is not None) == (condition == "stop_if")
+    before, after = (second["measured"][name]["accuracy"]["value"] for name in ("before", "after"))
+    assert after < before - 5 and not second["files"]
+    assert (tmp_path / "steps/finetune_chosen.safetensors").is_file()
 
 
 def test_a_condition_that_stops_ends_the_recipe_and_keeps_what_was_before(recipe, tmp_path):
@@ -119,6 +134,27 @@ def test_a_condition_that_stops_ends_the_recipe_and_keeps_what_was_before(recipe
     assert again.stopped == result.stopped and worked == [("select", "done before"), ("prune", "done before")]
     whole.steps = [step for step in whole.steps if step.name != "prune"]
     assert compress(whole).stopped is None
+
+
+def test_latency_is_judged_and_reported_at_the_batch_sizes_and_threads_that_count(recipe, tmp_path):
+    several = list(range(1, min(2, os.cpu_count() or 1) + 1))
+    benchmark = {"benchmark": {"batch_size": [1, 4], "latency": {**QUICK, "threads": several}}}
+    whole = recipe(KNOWN, {"quantize": QUANTIZE}, {"export": {"formats": ["onnx"]}}, benchmark)
+    whole.latency = {**QUICK, "batch_size": 32}
+    result = compress(whole)
+    for step in ("select", "quantize"):
+        assert result.outcomes[step]["measured"]["after"]["context"]["batch_size"] == 32
+    runs = [(batch, threads) for batch in (1, 4) for threads in several]
+    for entry in result.artefacts:
+        measured = [(e["context"]["batch_size"], e["context"]["threads"]) for e in everywhere(entry)]
+        assert measured == runs and all(e["latency"]["median_ms"] > 0 for e in everywhere(entry))
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert all([(x["batch_size"], x["threads"]) for x in c["latencies"]] == runs for c in report["comparisons"])
+    page = (tmp_path / "report.html").read_text()
+    assert all(
+        text in page for text in ("<th>batch 1, 1 thread (ms)", "<th>batch 4, 1 thread (ms)", "batch 32, 1 thread")
+    )
+    assert Recipe.from_yaml(tmp_path / "recipe.yaml") == whole
 
 
 def test_conditions_compare_with_the_network_before_the_step(recipe):
@@ -164,10 +200,21 @@ def test_an_accuracy_criterion_holds_or_is_said_not_to(recipe):
     criterion = {"criterion": "absolute", "tolerable_loss": 0.0}
     quantize = {"quantize": {**QUANTIZE, "accuracy_criterion": criterion, "tuning_criterion": {"max_trials": 3}}}
     result = compress(recipe(KNOWN, {"finetune": BRIEF}, quantize))
-    tuning = result.outcomes["quantize"]["tuning"]
-    assert tuning["accepted"] == (tuning["after"] >= tuning["before"])
+    tuning, note = result.outcomes["quantize"]["tuning"], result.table()["note"].iloc[-1]
+    assert tuning["after"] >= tuning["before"]
     assert tuning["after"] == pytest.approx(result.outcomes["quantize"]["measured"]["after"]["accuracy"]["value"])
-    assert ("criterion held" in result.table()["note"].iloc[-1]) == tuning["accepted"]
+    assert ("criterion held" in note) == tuning["accepted"] != ("criterion cannot be met" in note)
+
+
+@pytest.mark.parametrize("condition", ["not smaller", "not faster", "accuracy drop > 0 %"])
+def test_conditions_that_stop_are_judged_where_nothing_was_made(recipe, monkeypatch, condition):
+    monkeypatch.setattr(AccuracyCriterion, "holds", lambda self, after, before: False)
+    criterion = {"accuracy_criterion": {}, "tuning_criterion": {"max_trials": 1}, "stop_if": condition}
+    result = compress(recipe(KNOWN, {"quantize": {**QUANTIZE, **criterion}}, {"export": {"formats": ["onnx"]}}))
+    quantized, note = result.outcomes["quantize"], result.table()["note"].iloc[-1]
+    assert quantized["stops"] == (result.stopped is not None) == condition.startswith("not")
+    assert "accuracy criterion cannot be met (1 trials)" in note and "nothing was quantized" in note
+    assert "held" not in note and not quantized["models"]
 
 
 @pytest.mark.parametrize("quantize", [QUANTIZE, {"approach": "dynamic"}], ids=["static", "dynamic"])
@@ -259,6 +306,28 @@ def test_a_wrong_checkpoint_loses_nothing_that_was_made(recipe, weights, tmp_pat
     with pytest.raises(CheckpointError, match=r"is of another network" if wrong != "nan" else f"{key} has values"):
         compress(changed)
     assert {name: (tmp_path / name).read_bytes() for name in files(tmp_path)} == before
+
+
+@pytest.mark.parametrize(("part", "words"), [("train", "training"), ("val", "search-validation")])
+def test_data_with_nan_are_named_before_any_work(recipe, tmp_path, monkeypatch, part, words):
+    class Spoilt:
+        def __init__(self, split):
+            self.split = split
+
+        def __len__(self):
+            return len(self.split)
+
+        def images(self, indices, resolution):
+            return self.split.images(indices, resolution) * float("nan")
+
+    digits = load_data("digits")
+    spoilt = replace(digits, **{part: Spoilt(getattr(digits, part))})
+    monkeypatch.setattr(pipeline_state, "load_data", lambda *_: spoilt)
+    with pytest.raises(
+        DataError, match=f"^data 'digits' has values that are NaN or infinite in its first {words} images"
+    ):
+        compress(recipe(KNOWN, "export"))
+    assert not files(tmp_path)
 
 
 def test_a_folder_serves_one_run_at_a_time(recipe, tmp_path):

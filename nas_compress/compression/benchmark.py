@@ -58,6 +58,23 @@ class Artefact:
 
 
 @dataclass(frozen=True)
+class Timed:
+    """The latency of an exported network.
+
+    Attributes:
+        latency: Of one run on `context["batch_size"]` examples.
+        context: Backend, versions, hardware, threads and batch size.
+    """
+
+    latency: LatencyStats
+    context: Mapping[str, Any]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data, for JSON."""
+        return {"latency": self.latency.to_dict(), "context": dict(self.context)}
+
+
+@dataclass(frozen=True)
 class ArtefactFigures:
     """What an exported network measured.
 
@@ -139,15 +156,31 @@ def measure_files(
     """
     loaded = {name: _load(file, threads) for name, file in files.items()}
     scores = {name: file.quality(file.module or loaded[name][0]) for name, file in files.items()}
+    timed = _timed(files, loaded, threads, settings)
+    return {
+        name: ArtefactFigures(metric, scores[name], timed[name].latency, file.path.stat().st_size, timed[name].context)
+        for name, file in files.items()
+    }
+
+
+def time_files(
+    files: Mapping[str, Deployed], *, threads: int = 1, settings: TimingSettings = DEFAULT_SETTINGS
+) -> dict[str, Timed]:
+    """Measure the latency alone of exported files; see `measure_files`."""
+    return _timed(files, {name: _load(file, threads) for name, file in files.items()}, threads, settings)
+
+
+def _timed(
+    files: Mapping[str, Deployed],
+    loaded: Mapping[str, tuple[Session, dict[str, Any]]],
+    threads: int,
+    settings: TimingSettings,
+) -> dict[str, Timed]:
     with ExitStack() as stack:
         bound = {name: loaded[name][0].bound(*as_tuple(file.example)) for name, file in files.items()}
         runs = {name: stack.enter_context(run) for name, run in bound.items()}
         latencies = measure_latencies(runs, settings, threads=threads)
-    contexts = {name: loaded[name][1] | _conditions(file, threads) for name, file in files.items()}
-    return {
-        name: ArtefactFigures(metric, scores[name], latencies[name], file.path.stat().st_size, contexts[name])
-        for name, file in files.items()
-    }
+    return {name: Timed(latencies[name], loaded[name][1] | _conditions(file, threads)) for name, file in files.items()}
 
 
 def _conditions(file: Deployed, threads: int) -> dict[str, Any]:

@@ -33,12 +33,32 @@ ACTIVATION_BYTES = 2**28
 """Memory for the activations of one run; a batch is split so that they fit, down to single samples."""
 
 
-def calibration_feeds(model: onnx.ModelProto, batches: Iterable[Inputs]) -> list[Feed]:
+def calibration_batches(calibration: object) -> list[tuple[Tensor, ...]]:
+    """Return calibration batches, each as a tuple of its inputs.
+
+    Raises:
+        DataError: They are no batches, or one is neither a tensor nor a tuple of tensors with the batch first.
+    """
+    if not isinstance(calibration, Iterable):
+        raise DataError(f"calibration is a {type(calibration).__name__}; wants batches: tensors, or tuples of tensors")
+    batches = []
+    for number, batch in enumerate(calibration):
+        tensors = tuple(batch) if isinstance(batch, tuple | list) else (batch,)
+        if not tensors or not all(isinstance(each, Tensor) for each in tensors):
+            kind = type(batch).__name__
+            raise DataError(f"calibration batch {number} is a {kind}; wants a tensor, or a tuple of tensors")
+        if not all(each.dim() for each in tensors):
+            raise DataError(f"calibration batch {number} has a single number for a tensor; wants the batch first")
+        batches.append(tensors)
+    return batches
+
+
+def calibration_feeds(model: onnx.ModelProto, calibration: Iterable[Inputs]) -> list[Feed]:
     """Return calibration batches by input name, after checking all of them against a model's inputs.
 
     Args:
         model: What will be calibrated.
-        batches: A tensor for each batch, or the inputs by position; the batch comes first in each.
+        calibration: A tensor for each batch, or the inputs by position; the batch comes first in each.
 
     Raises:
         DataError: There is no batch or an empty one, or one of another number of inputs, shape or type than the model
@@ -47,11 +67,7 @@ def calibration_feeds(model: onnx.ModelProto, batches: Iterable[Inputs]) -> list
     constants = {tensor.name for tensor in model.graph.initializer}
     wanted = [each for each in model.graph.input if each.name not in constants]
     feeds = []
-    for number, batch in enumerate(batches):
-        tensors = tuple(batch) if isinstance(batch, (tuple, list)) else (batch,)
-        if not tensors or not all(isinstance(each, Tensor) for each in tensors):
-            kind = type(batch).__name__
-            raise DataError(f"calibration batch {number} is a {kind}; wants a tensor, or a tuple of tensors")
+    for number, tensors in enumerate(calibration_batches(calibration)):
         if len(tensors) != len(wanted):
             names = ", ".join(each.name for each in wanted)
             raise DataError(

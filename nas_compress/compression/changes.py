@@ -31,22 +31,23 @@ FP32 = f"{CHOSEN} fp32"
 def change(state: State, options: ChangingStep, tick: Tick) -> Outcome:
     """Run a step that changes the chosen network, measure before and after, and apply the step's conditions.
 
-    A change that a condition rejects leaves no files: the steps that follow go on with the network before it.
+    A change that a condition rejects leaves no files: the steps that follow go on with the network before it. Where
+    nothing was made, only `stop_if` has something to say.
     """
     before = state.model(FP32)
     outcome = _CHANGES[type(options)](state, options, tick)
     tick(0, 1, "measuring before and after")
     after = next((state.folder / file for file in outcome["models"].values()), before)
-    outcome["measured"] = measure_change(state, before, after)
+    outcome["measured"] = measured = measure_change(state, before, after)
     if not outcome["models"]:
-        return outcome | {"stops": False}
-    if isinstance(options, FinetuneStep | DistillStep):
-        outcome = _trained(state, outcome)
-    stop = broken(options.stop_if, outcome["measured"])
-    skip = stop or broken(options.skip_if, outcome["measured"])
-    if skip is None:
-        return outcome
-    return _without_files(state, outcome) | {"dropped": skip, "stops": stop is not None}
+        measured["after"] = measured["before"]  # the same file: measured twice, its latencies would differ
+        stop = broken(options.stop_if, measured)
+        return outcome | {"dropped": "; ".join(filter(None, (outcome["dropped"], stop))), "stops": stop is not None}
+    stop = broken(options.stop_if, measured)
+    drop = stop or broken(options.skip_if, measured)
+    if drop is not None:
+        return _without_files(state, outcome) | {"dropped": drop, "stops": stop is not None}
+    return _trained(state, outcome) if isinstance(options, FinetuneStep | DistillStep) else outcome
 
 
 def _trained(state: State, outcome: Outcome) -> Outcome:
@@ -124,7 +125,6 @@ def _train(state: State, config: Any, teacher: Mapping[str, Any], tick: Tick) ->
 
     size, folder, network = state.resolution(CHOSEN), state.work, state.network(CHOSEN)
     train(network, state.data, size, config, checkpoint_dir=folder, progress=training_tick(tick), **teacher)
-    state.domain.settle(network, size)
     kept = keep(state, network)
     shutil.rmtree(folder)
     return kept
@@ -253,7 +253,10 @@ def _quantize_inc(state: State, options: QuantizeStep, images: list[Tensor]) -> 
         tuning=options.tuning_criterion,
         approach=options.approach,
     )
-    tuned.network.save(state.folder / target)
+    if tuned.network is None:
+        result = {"models": {}, "files": [], "dropped": tuned.reason}
+    else:
+        tuned.network.save(state.folder / target)
     figures = {name: getattr(tuned, name) for name in ("accepted", "before", "after", "reason")}
     layers = {"fp32_layers": list(tuned.kept_fp32), "trials": [asdict(trial) for trial in tuned.trials]}
     return result | {"tuning": figures | layers}

@@ -25,7 +25,7 @@ from nas_compress.data.text import TextData, TextSplit
 from nas_compress.data.translation import TranslationData
 from nas_compress.errors import ConfigError
 from nas_compress.objectives.base import Measurement
-from nas_compress.objectives.calibration import CALIBRATION_BATCH, calibrated_subnet, recalibrate_bn
+from nas_compress.objectives.calibration import CALIBRATION_BATCH, calibrated_subnet
 from nas_compress.objectives.quality import accuracy
 from nas_compress.objectives.speech import recognize, word_error_rate
 from nas_compress.objectives.text import answer_scores, predict_answers, text_accuracy
@@ -86,15 +86,16 @@ class Domain(ABC, Generic[Source]):
         """Return a sub-network fit to be measured; batch norm is recalibrated on at most so many training images."""
         return supernet.extract(architecture)
 
-    def settle(self, module: nn.Module, size: int | None) -> None:
-        """Make a network fit to be measured after training, in place."""
-
     def example(self, supernet: Supernet, architecture: Architecture, part: str, batch_size: int) -> Inputs:
         """Return the inputs on which latency is measured: those of a search, unless a domain says otherwise."""
         return supernet.example_input(batch_size, architecture)
 
     def sample(self, size: int | None) -> Inputs | None:
         """Return inputs of another length than an example's, for checking exported files; None if there are none."""
+        return None
+
+    def values(self, part: str, size: int | None, count: int) -> Tensor | None:
+        """Return the real numbers that the first examples of a part are made of; None where they are whole numbers."""
         return None
 
     def calibration(self, size: int | None, limit: int) -> list[Inputs]:
@@ -127,13 +128,13 @@ class Images(Domain[ImageData]):
         """Return a recalibrated sub-network; see the base class."""
         return calibrated_subnet(cast(ImageSupernet, supernet), architecture, self.data, images)
 
-    def settle(self, module: nn.Module, size: int | None) -> None:
-        """Recalibrate batch norm on the training images; see the base class."""
-        recalibrate_bn(module, (x for x, _ in images.batches(self.data.train, CALIBRATION_BATCH, cast(int, size))))
-
     def example(self, supernet: Supernet, architecture: Architecture, part: str, batch_size: int) -> Tensor:
         """Return the first images of the part; see the base class."""
         return first_images(self.data.split(part), cast(ImageSupernet, supernet).resolution(architecture), batch_size)
+
+    def values(self, part: str, size: int | None, count: int) -> Tensor:
+        """Return images; see the base class."""
+        return first_images(self.data.split(part), cast(int, size), count)
 
     def calibration(self, size: int | None, limit: int) -> list[Inputs]:
         """Return training images; see the base class."""
@@ -227,6 +228,11 @@ class Speech(Domain[SpeechData]):
     def sample(self, size: int | None) -> Inputs | None:
         """Return the first utterances of the search-validation part; see the base class."""
         return self._inputs(self.data.val.batch(range(min(2, len(self.data.val)))))
+
+    def values(self, part: str, size: int | None, count: int) -> Tensor:
+        """Return features; see the base class."""
+        split = self.data.split(part)
+        return split.batch(range(min(count, len(split)))).features
 
     def calibration(self, size: int | None, limit: int) -> list[Inputs]:
         """Return training utterances; see the base class."""

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import copy
+import io
 import re
 from collections.abc import Iterable, Sequence
+from contextlib import redirect_stderr
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from nas_compress.backends.base import as_tuple
+from nas_compress.compression.calibration import calibration_batches
 from nas_compress.compression.inc_ipex import IpexQuantizer, ipex_is_loaded
 from nas_compress.compression.inc_module import Int8Module, check_finite, dynamic_batch, paired, quiet
 from nas_compress.compression.inc_version import inc_version
@@ -65,7 +67,7 @@ def checked_calibration(calibration: Iterable[Tensor | Inputs], example: Inputs)
         DataError: There is none, a batch is empty or of another shape than the example, or of
             another type, or has NaN or infinite values.
     """
-    checked = [as_tuple(batch) for batch in calibration]
+    checked = calibration_batches(calibration)
     for number, batch in enumerate(checked):
         if len(batch) != len(example):
             raise DataError(f"calibration batch {number} has {len(batch)} inputs, the network takes {len(example)}")
@@ -206,7 +208,7 @@ class Quantizer:
 
 def _export(module: nn.Module, example: Inputs) -> Any:
     shapes = dynamic_batch(example)
-    with quiet(), torch.random.fork_rng(devices=[]):
+    with quiet(), redirect_stderr(io.StringIO()), torch.random.fork_rng(devices=[]):  # torch prints graphs it fails at
         from neural_compressor.torch.export import export
 
         try:

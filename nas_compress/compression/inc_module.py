@@ -154,8 +154,10 @@ def load_int8(path: Path, example: Tensor | tuple[Tensor, ...], *, threads: int 
         return Int8Module(graph, example)
 
 
-def check_finite(outputs: Tensor, what: str) -> None:
-    """Raise `EvaluationError` where outputs are NaN or infinite."""
+def check_finite(outputs: object, what: str) -> None:
+    """Raise `EvaluationError` where outputs are NaN or infinite, or more than one tensor."""
+    if not isinstance(outputs, Tensor):
+        raise EvaluationError(f"{what} gives a {type(outputs).__name__}; INC wants networks that give one tensor")
     if not torch.isfinite(outputs).all():
         raise EvaluationError(f"{what} gives outputs that are not finite (NaN or infinite)")
 

@@ -43,17 +43,17 @@ class TunedModule:
     """What tuning gives back.
 
     Attributes:
-        network: The quantized network with the fewest fp32 layers that meets the criterion; where none does, the most
-            accurate one.
-        accepted: Whether the compiled network meets the criterion.
+        network: The quantized network with the fewest fp32 layers that meets the criterion, compiled; None where none
+            does: then nothing is quantized.
+        accepted: Whether there is one.
         before: Accuracy in % before quantization.
-        after: Accuracy in % of the compiled network.
-        kept_fp32: Names of its layers in fp32.
+        after: Accuracy in % of the compiled network; that before quantization where there is none.
+        kept_fp32: Names of the layers in fp32.
         trials: Everything that was evaluated, in order.
         reason: Why it was accepted or not, in words.
     """
 
-    network: Int8Module
+    network: Int8Module | None
     accepted: bool
     before: float
     after: float
@@ -79,7 +79,7 @@ def autotune_inc(
     the layers whose rounding changes the outputs most go back to fp32: 1, 2, 4 and so on, then the fewest by
     bisection; one layer at least stays quantized. (`smoothquant` has no such way back: it tries three exponents alpha.)
     Trials run the graph uncompiled; the chosen one is compiled, evaluated once more, and judged on that; should it
-    fail, the next two candidates are compiled.
+    fail, the next two candidates are compiled. Where none holds, nothing is quantized.
 
     Args:
         module: As in `quantize_inc`; so are `example`, `calibration`, `approach` and `threads`.
@@ -186,24 +186,25 @@ class _Search:
     def finish(self, example: tuple[Tensor, ...]) -> TunedModule:
         """Compile the best trials until one holds compiled, and say how it went."""
         holding = sorted(filter(self._holds, self.trials), key=lambda trial: len(trial.kept_fp32))
-        tuned: list[TunedModule] = []
-        for trial in holding[:COMPILED_AT_MOST] or [max(self.trials, key=_by_accuracy)]:
-            tuned.append(self._compiled(trial, example))
-            if tuned[-1].accepted:
-                return tuned[-1]
-        return max(tuned, key=lambda each: each.after)
+        for trial in holding[:COMPILED_AT_MOST]:
+            if (tuned := self._compiled(trial, example)) is not None:
+                return tuned
+        best, lowest = max(self.trials, key=_by_accuracy).accuracy, self._criterion.lowest(self._before)
+        kept = "no trial could be evaluated" if best != best else f"the best of {len(self.trials)} kept {best:.2f} %"
+        reason = f"nothing was quantized: {kept}, the criterion wants {lowest:.2f} %"
+        layers = (*self._quantizer.unsafe, *self._quantizer.layers)
+        return TunedModule(None, False, self._before, self._before, layers, self.trials, reason)
 
-    def _compiled(self, trial: Trial, example: tuple[Tensor, ...]) -> TunedModule:
+    def _compiled(self, trial: Trial, example: tuple[Tensor, ...]) -> TunedModule | None:
+        """Return a trial's network compiled; None if it does not meet the criterion as such."""
         network = self._quantizer.compiled(example, trial.kept_fp32, trial.algorithm)
         after = self._measured(network)
         self.trials.append(Trial(trial.kept_fp32, trial.algorithm, after, compiled=True))
-        accepted = self._criterion.holds(after, self._before)
-        verdict = "meets" if accepted else "does not meet"
-        layers = f"{len(trial.kept_fp32)} layers in fp32"
-        reason = f"{after:.2f} % with {layers} {verdict} the criterion ({self._criterion.lowest(self._before):.2f} %)"
-        if not accepted:
-            reason += f"; the best of {len(self.trials)} evaluations"
-        return TunedModule(network, accepted, self._before, after, trial.kept_fp32, self.trials, reason)
+        if not self._criterion.holds(after, self._before):
+            return None
+        lowest, layers = self._criterion.lowest(self._before), f"{len(trial.kept_fp32)} layers in fp32"
+        reason = f"{after:.2f} % with {layers} meets the criterion ({lowest:.2f} %)"
+        return TunedModule(network, True, self._before, after, trial.kept_fp32, self.trials, reason)
 
     def _try(self, layers: Sequence[str], algorithm: str) -> bool:
         kept = (*self._quantizer.unsafe, *layers)

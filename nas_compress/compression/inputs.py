@@ -14,7 +14,10 @@ from nas_compress.supernets import supernets
 if TYPE_CHECKING:
     from nas_compress.backends.onnxruntime import OnnxSession
     from nas_compress.data.base import ImageData
-    from nas_compress.supernets.base import ImageSupernet
+    from nas_compress.supernets.base import ImageSupernet, Supernet
+
+FIRST = 64
+"""Examples of a part that are looked at before any work."""
 
 
 def check_inputs(state: State) -> None:
@@ -22,13 +25,16 @@ def check_inputs(state: State) -> None:
 
     Raises:
         CheckpointError: The weights are of another network, are damaged, or have values that are not finite.
-        DataError: The data is not for the super-network: another task, other channels, vocabulary or length.
+        DataError: The data is not for the super-network (another task, other channels, vocabulary or length), or its
+            first examples have values that are not finite.
         ConfigError: A teacher cannot be loaded, takes none of the sub-networks' images, or has other classes.
     """
     from nas_compress.data.fit import check_network
 
     recipe = state.recipe
-    check_network(state.data, state.supernet if recipe.loads_weights else state.random_supernet())
+    net = state.supernet if recipe.loads_weights else state.random_supernet()
+    check_network(state.data, net)
+    _check_values(state, net)
     if recipe.loads_weights:
         for key, tensor in state.supernet.state_dict().items():
             if not tensor.isfinite().all():
@@ -43,6 +49,16 @@ def check_inputs(state: State) -> None:
                 problems.append(Problem(("steps", index, step.name, "teacher"), str(error)))
     if problems:
         raise config_error(problems)
+
+
+def _check_values(state: State, net: Supernet) -> None:
+    """Check that the first batch for training and the first for search-validation have no NaN or infinite values."""
+    size = state.domain.size(net, net.space.largest())
+    for part, words in (("train", "training"), ("val", "search-validation")):
+        values = state.domain.values(part, size, FIRST)
+        if values is not None and not values.isfinite().all():
+            counted = f"first {words} {state.domain.task.counted}"
+            raise DataError(f"data {state.data.name!r} has values that are NaN or infinite in its {counted}")
 
 
 def _check_teacher(state: State, path: Path) -> None:

@@ -28,6 +28,9 @@ with signed weights, and 1.7 to 10 times with unsigned ones (small residual and 
 """
 
 
+_QUANTIZED = ("QuantizeLinear", "DequantizeLinear", "Integer")
+"""Endings of the names of operators of quantized graphs, besides those that begin with `QLinear`."""
+
 OLDEST_OPSET = 13
 """The first version of ONNX's operators with a scale per channel."""
 
@@ -43,6 +46,14 @@ class Layer:
 
     name: str
     nodes: tuple[str, ...]
+
+
+def check_fp32(path: Path) -> None:
+    """Raise `EvaluationError` where a file, which ONNX Runtime has loaded, is quantized already."""
+    operators = (node.op_type for node in onnx.load(path, load_external_data=False).graph.node)
+    found = next((name for name in operators if name.startswith("QLinear") or name.endswith(_QUANTIZED)), None)
+    if found is not None:
+        raise EvaluationError(f"quantize: {path} is quantized already: it has {found} nodes; give the fp32 file")
 
 
 def prepare(path: Path, folder: Path) -> onnx.ModelProto:

@@ -40,6 +40,10 @@ class AccuracyCriterion(Settings):
                 f"tolerable_loss = {self.tolerable_loss:g} is {100 * self.tolerable_loss:g} % of the accuracy with "
                 "criterion 'relative'; wants less than 1, or criterion 'absolute' for points"
             )
+        if self.tolerable_loss >= 100:
+            raise ValueError(
+                f"tolerable_loss = {self.tolerable_loss:g} points is all of any accuracy; wants less than 100"
+            )
         return self
 
     def lowest(self, before: float) -> float:

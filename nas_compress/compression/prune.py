@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -18,15 +17,11 @@ from nas_compress.compression.prune_weights import Layers, magnitude_masks, mask
 from nas_compress.compression.rounds import RoundsFolder
 from nas_compress.data.base import ImageData, batches
 from nas_compress.errors import ConfigError
-from nas_compress.objectives.calibration import CALIBRATION_BATCH, recalibrate_bn
 from nas_compress.training.config import DistillConfig, FinetuneConfig
 from nas_compress.training.fit import teacher_fingerprint, try_out
 from nas_compress.training.loop import device_of
 from nas_compress.training.trainer import Progress, Teacher, TrainProgress, finetune
 from nas_compress.weights import hash_tensors
-
-CALIBRATION_IMAGES = 2000
-"""Training images for the statistics of the pruned network (Once-for-All, Cai et al., 2020)."""
 
 
 @dataclass(frozen=True)
@@ -142,15 +137,9 @@ def prune(
         }
         with rounds.pruned(network, number):
             finetune(network, data, resolution, **training)
-        if number == options.rounds:
-            recalibrate_bn(network, _calibration(data, resolution))
         if folder is not None:
             folder.keep(network, number)
     return PruneOutcome(network.eval(), rounds.layers(network))
-
-
-def _calibration(data: ImageData, resolution: int) -> Iterable[Tensor]:
-    return (x for x, _ in batches(data.train, CALIBRATION_BATCH, resolution, limit=CALIBRATION_IMAGES))
 
 
 def _config(options: PruneOptions, seed: int, number: int) -> FinetuneConfig | DistillConfig:

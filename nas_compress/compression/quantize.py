@@ -15,7 +15,14 @@ import onnx
 from nas_compress.backends.hardware import has_int8_dot_product
 from nas_compress.backends.onnxruntime import OnnxSession
 from nas_compress.compression import onnx_layers
-from nas_compress.compression.calibration import Activations, Feed, as_tensors, calibration_feeds, samples
+from nas_compress.compression.calibration import (
+    Activations,
+    Feed,
+    as_tensors,
+    calibration_batches,
+    calibration_feeds,
+    samples,
+)
 from nas_compress.compression.qdq import quantize_hard_sigmoid, read_fp32
 from nas_compress.errors import CheckpointError, ConfigError, EvaluationError, first_line, suggest
 from nas_compress.files import replacing
@@ -65,7 +72,8 @@ def quantize_onnx(
         OutputError: The int8 file cannot be written.
         ConfigError: An unknown approach or method, a node that the model does not have, or nothing left to quantize.
         DataError: The calibration data is empty, or does not fit the model; see `calibration_feeds`.
-        EvaluationError: The model has nothing to quantize, cannot be quantized, or does not run afterwards.
+        EvaluationError: The model has nothing to quantize, is quantized already, cannot be quantized, or does not run
+            afterwards.
     """
     check_names(approach, method)
     forms = Int8Forms(fp32_path, calibration, approach=approach, reduce_range=reduce_range)
@@ -104,12 +112,13 @@ class Int8Forms:
         self.path, self.approach = fp32_path, approach
         self.reduce_range = not has_int8_dot_product() if reduce_range is None else reduce_range
         self.metadata = OnnxSession(fp32_path).metadata
+        onnx_layers.check_fp32(fp32_path)
         with TemporaryDirectory() as folder:
             self.model = onnx_layers.prepare(fp32_path, Path(folder))
         graph = self.model.graph
         self.layers = onnx_layers.static_layers(graph) if approach == "static" else onnx_layers.dynamic_layers(graph)
         self._check_layers()
-        data = list(calibration)
+        data = calibration_batches(calibration)
         self.feeds: list[Feed] = calibration_feeds(self.model, data) if data or approach == "static" else []
         self._activations: Activations | None = None
         self._ranges: dict[str, dict[str, tuple[float, float]]] = {}

@@ -101,10 +101,28 @@ class State:
         return NAS(config, supernet=self.supernet, data=self.data)
 
     def search(self, on_trial: Callable[[StudyProgress], None] | None = None) -> SearchResult:
-        """Return the search's result: made now, or read back from the archive."""
+        """Return the search's result: made now or, where the `nas` step is done, as its archive has it."""
         if self._result is None:
-            self._result = self.agent.search(on_trial)
+            done = self.outcomes.get("nas")
+            self._result = self.agent.search(on_trial) if done is None else self._searched(done["evaluations"])
         return self._result
+
+    def _searched(self, evaluations: int) -> SearchResult:
+        """Return the result of the finished step; its archive may hold more, of a search that went on for longer."""
+        from nas_compress.objectives import AnalyticObjective
+        from nas_compress.result import SearchResult
+
+        found, largest = SearchResult.load(self.folder / "search_results.jsonl"), self.agent.space.largest()
+        computed = [metric for metric in self.agent.metrics() if isinstance(metric, AnalyticObjective)]
+        return SearchResult(
+            found.trials[:evaluations],
+            found.objectives,
+            limited=found.limited,
+            constraints=found.constraints,
+            provenance=found.provenance,
+            largest=largest,
+            largest_values={metric.name: float(metric.compute([largest])[0]) for metric in computed},
+        )
 
     @property
     def calibration_images(self) -> int:

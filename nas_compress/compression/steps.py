@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from nas_compress.compression.changes import change, keep
 from nas_compress.compression.outcome import Outcome, Tick, metadata_of, training_tick
 from nas_compress.compression.state import CHOSEN, LARGEST, State
-from nas_compress.compression.verdict import measure
+from nas_compress.compression.verdict import measure, measure_pair
+from nas_compress.files import replacing
 from nas_compress.recipe import BenchmarkStep, ExportStep, NasStep, SelectStep, TrainSupernetStep
 
 if TYPE_CHECKING:
@@ -23,11 +24,11 @@ if TYPE_CHECKING:
 def train_supernet(state: State, options: TrainSupernetStep, tick: Tick) -> Outcome:
     """Train the recipe's super-network from random weights."""
     from nas_compress.report.training import write_training
-    from nas_compress.weights import write_state
+    from nas_compress.supernets.checkpoint import save_checkpoint
 
     net, log = trained_supernet(state, options, tick)
     folder, weights = state.work, "supernet.safetensors"
-    write_state(state.folder / weights, net.state_dict(), {"supernet": net.describe()})
+    save_checkpoint(net, state.folder / weights)
     files = [weights, *write_training(state.folder, log)]
     shutil.rmtree(folder)
     return {"weights": weights, "files": files, "log": [asdict(epoch) for epoch in log]}
@@ -74,8 +75,8 @@ def select(state: State, options: SelectStep, tick: Tick) -> Outcome:
     if LARGEST not in state.roles:
         return outcome | made
     tick(2, 3, "measuring the two")
-    before, after = (state.folder / file for file in made["models"].values())
-    made["measured"] = measure(state, {"before": (before, LARGEST), "after": (after, CHOSEN)}, "val")
+    largest, chosen = (state.folder / file for file in made["models"].values())
+    made["measured"] = measure_pair(state, (largest, LARGEST), (chosen, CHOSEN))
     return outcome | made
 
 
@@ -147,9 +148,9 @@ def benchmark(state: State, options: BenchmarkStep, tick: Tick) -> Outcome:
         state,
         {name: (state.folder / file, roles[name]) for name, file in files.items()},
         "test",
-        timing=options.latency,
-        batch_size=options.batch_size,
-        eval_batch_size=options.eval_batch_size,
+        options.runs,
+        options.latency,
+        options.eval_batch_size,
     )
     entries = [
         {
@@ -166,8 +167,6 @@ def benchmark(state: State, options: BenchmarkStep, tick: Tick) -> Outcome:
 
 
 def _copy(source: Path, target: Path) -> None:
-    from nas_compress.files import replacing
-
     with replacing(target) as temporary:
         shutil.copyfile(source, temporary)
 

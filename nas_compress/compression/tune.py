@@ -23,7 +23,7 @@ from nas_compress.supernets.base import Inputs
 
 logger = logging.getLogger(__name__)
 
-NOTHING_HOLDS = "nothing was quantized: the criterion does not hold even with the least sensitive layer alone in 8 bits"
+NOTHING_HOLDS = "the criterion does not hold even with the least sensitive layer alone in 8 bits"
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class TuningOutcome:
     """What `quantize_within` handed back, and how it came to it.
 
     Attributes:
-        accepted: Whether the file meets the criterion.
+        accepted: Whether a quantized file that meets the criterion was found; if not, nothing is quantized.
         before: Accuracy of the fp32 file in %.
         after: Accuracy of the file that was written, in %.
         method: How ranges of activations were found.
@@ -102,9 +102,9 @@ def quantize_within(
     Tried in order: what was asked for; the other calibration methods, where none was asked for (weights have a scale
     per channel by default, and one per tensor is never closer); then, from the best of these, the most sensitive layers
     in fp32 (see `layer_sensitivities`): 1, 2, 4, 8 ... until the criterion holds, and by bisection the fewest between
-    that number and the last that failed. If even the least sensitive layer alone fails, the fp32 model is handed back,
-    and the outcome says that nothing was quantized. If trials or time run out first, the best model so far is handed
-    back: the one with the fewest layers in fp32 that was accepted, or else the most accurate, which is not accepted.
+    that number and the last that failed. If trials or time run out first, the model with the fewest layers in fp32 that
+    was accepted so far is handed back. Where none was, the fp32 model is, and the outcome says that nothing was
+    quantized.
 
     Args:
         fp32_path: See `quantize_onnx`.
@@ -287,15 +287,15 @@ def fp32_layers(forms: Int8Forms, exclude: Collection[str]) -> tuple[str, ...]:
 def _hand_back(trials: _Trials, path: Path, asked: _Variant, reason: str) -> TuningOutcome:
     """Write the model to hand back, and describe it."""
     forms = trials.forms
-    chosen = None if reason == NOTHING_HOLDS else trials.accepted or trials.closest
-    if chosen is None and reason != NOTHING_HOLDS:
-        reason = f"nothing was quantized: no trial could be evaluated; {reason}"
+    chosen = trials.accepted
+    if chosen is None:
+        reason = f"nothing was quantized: {reason if trials.closest else f'no trial could be evaluated; {reason}'}"
     model = chosen.model if chosen else _in_fp32(forms)
     with replacing(path) as temporary:
         temporary.write_bytes(model)
     variant = chosen.variant if chosen else replace(asked, exclude=asked.exclude.union(forms.nodes))
     return TuningOutcome(
-        accepted=chosen is None or chosen is trials.accepted,
+        accepted=chosen is not None,
         before=trials.before,
         after=chosen.accuracy if chosen else trials.before,
         method=variant.method,

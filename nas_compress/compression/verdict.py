@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -23,9 +23,8 @@ def measure(
     state: State,
     files: Mapping[str, tuple[Path, str]],
     part: Literal["val", "test"],
-    *,
-    timing: TimingConfig | None = None,
-    batch_size: int = 1,
+    runs: Sequence[tuple[int, int]],
+    timing: TimingConfig,
     eval_batch_size: int = 64,
 ) -> Measured:
     """Measure deployable files on a part of the recipe's data, their latencies in turns.
@@ -34,31 +33,41 @@ def measure(
         state: Has the data, and what runs the files.
         files: By name, the file, and of which network it is.
         part: `"val"` within the recipe, `"test"` for the final figures.
-        timing: How latency is measured; as the recipe has it by default.
-        batch_size: Examples per run for latency.
+        runs: Batch sizes and numbers of threads to measure latency at. Those of the first pair are a file's `latency`
+            and `context`, those of the others are in its list `elsewhere`.
+        timing: How latency is measured otherwise.
         eval_batch_size: Examples per run for quality.
     """
-    from nas_compress.compression.benchmark import Deployed, measure_files
+    from nas_compress.compression.benchmark import Deployed, measure_files, time_files
 
-    domain, timing = state.domain, timing or state.recipe.latency
+    domain, settings = state.domain, timing.settings()
 
-    def deployed(path: Path, role: str) -> Deployed:
+    def deployed(batch_size: int) -> dict[str, Deployed]:
+        return {name: one(path, role, batch_size) for name, (path, role) in files.items()}
+
+    def one(path: Path, role: str, batch_size: int) -> Deployed:
         score = partial(domain.quality, part=part, size=state.resolution(role), batch_size=eval_batch_size)
         example = domain.example(state.supernet, state.architecture(role), part, batch_size)
         return Deployed(path, score, example, state.network(role, path) if path.suffix == ".safetensors" else None)
 
-    found = measure_files(
-        {name: deployed(*file) for name, file in files.items()},
-        domain.task.quality,
-        threads=timing.threads,
-        settings=timing.settings(),
-    )
-    return {name: figures.to_dict() for name, figures in found.items()}
+    (batch_size, threads), *others = runs
+    found = measure_files(deployed(batch_size), domain.task.quality, threads=threads, settings=settings)
+    measured = {name: figures.to_dict() for name, figures in found.items()}
+    for batch_size, threads in others:
+        for name, timed in time_files(deployed(batch_size), threads=threads, settings=settings).items():
+            measured[name].setdefault("elsewhere", []).append(timed.to_dict())
+    return measured
+
+
+def measure_pair(state: State, before: tuple[Path, str], after: tuple[Path, str]) -> Measured:
+    """Measure two files, each with what network it is of, on the search-validation part, in the recipe's `latency`."""
+    how = state.recipe.latency
+    return measure(state, {"before": before, "after": after}, "val", [(how.batch_size, how.threads)], how)
 
 
 def measure_change(state: State, before: Path, after: Path) -> Measured:
-    """Measure the chosen network's files before and after a step, on the search-validation part."""
-    return measure(state, {"before": (before, CHOSEN), "after": (after, CHOSEN)}, "val")
+    """Measure the chosen network's files before and after a step."""
+    return measure_pair(state, (before, CHOSEN), (after, CHOSEN))
 
 
 def worse(measured: Mapping[str, Mapping[str, Any]]) -> bool:

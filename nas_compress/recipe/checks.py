@@ -50,7 +50,9 @@ def step_problems(options: StepOptions, here: Location, supernet: str, nas: NasS
         yield from select_problems(options, nas, here, supernet)
         yield from checks.raised_problems(backends.get("onnxruntime").check, here)
     elif isinstance(options, BenchmarkStep):
-        yield from checks.timing_problems(options.latency, (*here, "latency"))
+        for threads in sorted(options.latency.threads)[-1:]:
+            most = options.latency.model_copy(update={"threads": threads})
+            yield from checks.timing_problems(most, (*here, "latency"))
     elif isinstance(options, QuantizeStep):
         yield from quantize_problems(options, here)
         yield from _engine_problems(options, here)

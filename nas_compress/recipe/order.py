@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from nas_compress.recipe.steps import DistillStep, FinetuneStep, PruneStep, SelectStep, Step
+from nas_compress.recipe.steps import DistillStep, FinetuneStep, NasStep, PruneStep, SelectStep, Step
 from nas_compress.settings import Location, Problem
 
 _NEEDS = {
@@ -53,7 +53,22 @@ def order_problems(steps: Sequence[Step]) -> Iterator[Problem]:
         if needed is not None and needed not in before:
             found = "comes later" if needed in names else "is missing"
             yield Problem(here, f"{name!r} needs a {needed!r} step before it ({reason}), which {found}")
+        yield from _choice_problems(steps, index)
         yield from _sparsity_problems(steps, index)
+
+
+def _choice_problems(steps: Sequence[Step], index: int) -> Iterator[Problem]:
+    """Yield a problem where a choice makes nothing of a search, or nothing makes what it chooses."""
+    options, here = steps[index].options, ("steps", index)
+    nas = next((step.options for step in steps[:index] if isinstance(step.options, NasStep)), None)
+    if nas is None or not isinstance(options, SelectStep):
+        return
+    if options.architecture is not None:
+        reason = "takes a known architecture, so that the 'nas' step is for nothing; leave one of the two out"
+        yield Problem((*here, "select", "architecture"), reason)
+    elif nas.precision is not None and not any(step.name == "quantize" for step in steps[index + 1 :]):
+        reason = "the search has a 'precision', and without it an fp32 network is made of what it measured in int8"
+        yield Problem(here, f"'select' needs a 'quantize' step after it ({reason})")
 
 
 def _needed(step: Step) -> tuple[str | None, str]:

@@ -13,11 +13,20 @@ from nas_compress import checks
 from nas_compress.config import NASConfig
 from nas_compress.documents import read_document, resolve_template, write_document
 from nas_compress.errors import ConfigError
-from nas_compress.objectives.config import TimingConfig
 from nas_compress.option_values import Plain
 from nas_compress.recipe.checks import step_problems, task_problems
 from nas_compress.recipe.order import order_problems, training_problems
-from nas_compress.recipe.steps import STEP_NAMES, ExportStep, NasStep, QuantizeStep, Step, StepOptions, labels
+from nas_compress.recipe.steps import (
+    STEP_NAMES,
+    ExportStep,
+    NasStep,
+    QuantizeStep,
+    SelectStep,
+    Step,
+    StepLatency,
+    StepOptions,
+    labels,
+)
 from nas_compress.settings import FilePath, Problem, Seed, Settings, Source, config_error, problems_of
 from nas_compress.tasks import task_of
 
@@ -41,8 +50,8 @@ class Recipe(Settings):
     )
     seed: Seed = Field(42, description="Seed of every random choice.")
     output: FilePath | None = Field(None, description="Folder for everything; null for `outputs/NAME`.")
-    latency: TimingConfig = Field(
-        default_factory=TimingConfig,
+    latency: StepLatency = Field(
+        default_factory=StepLatency,
         description="How the latency of each step's network is measured, before and after it.",
     )
     steps: Annotated[list[Step], Field(min_length=1)] = Field(description="The steps, in order.")
@@ -110,6 +119,13 @@ class Recipe(Settings):
         return next((step.options for step in self.steps if step.name == name), None)
 
     @property
+    def search(self) -> NasStep | None:
+        """The search that the architecture is chosen from; None where there is none, or `select` names one."""
+        nas, select = self.step("nas"), self.step("select")
+        named = isinstance(select, SelectStep) and select.architecture is not None
+        return nas if isinstance(nas, NasStep) and not named else None
+
+    @property
     def untrained(self) -> bool:
         """Whether sub-networks have random weights until a step trains one.
 
@@ -170,10 +186,8 @@ class Recipe(Settings):
             return
         yield from order_problems(self.steps)
         yield from checks.timing_problems(self.latency, ("latency",))
-        nas = self.step("nas")
         for index, step in enumerate(self.steps):
-            searched = nas if isinstance(nas, NasStep) else None
-            yield from step_problems(step.options, ("steps", index, step.name), self.supernet, searched)
+            yield from step_problems(step.options, ("steps", index, step.name), self.supernet, self.search)
         yield from self._format_problems()
         yield from self._shared_problems()
 
@@ -195,10 +209,10 @@ class Recipe(Settings):
 
     @property
     def _quantizes_to_onnx(self) -> bool:
-        quantize, nas = self.step("quantize"), self.step("nas")
+        quantize = self.step("quantize")
         if not isinstance(quantize, QuantizeStep):
             return False
-        searched = nas.precision if isinstance(nas, NasStep) else None
+        searched = None if self.search is None else self.search.precision
         return (quantize if searched is None else searched).engine == "onnxruntime"
 
     def _format_problems(self) -> Iterator[Problem]:

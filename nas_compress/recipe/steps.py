@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
@@ -23,8 +23,8 @@ from nas_compress.denas_keys import translated
 from nas_compress.errors import suggest
 from nas_compress.objectives.config import TimingConfig
 from nas_compress.option_values import Constraints
-from nas_compress.recipe.conditions import ConditionText
-from nas_compress.settings import Count, Location, Settings
+from nas_compress.recipe.conditions import ConditionText, parse_condition
+from nas_compress.settings import Count, Location, Settings, show
 from nas_compress.tasks import QUALITIES
 from nas_compress.training.config import FinetuneOptions, SupernetTrainOptions
 
@@ -126,6 +126,11 @@ def _listed(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
 
+def _meaning(text: str) -> tuple[str, str, float]:
+    condition = parse_condition(text)
+    return condition.figure, condition.op, condition.bound
+
+
 ConditionList = Annotated[list[ConditionText], BeforeValidator(_listed)]
 
 
@@ -145,6 +150,13 @@ class Conditional(Settings):
     )
 
     conditions: ClassVar[frozenset[str]] = frozenset({"skip_if", "stop_if"})
+
+    @model_validator(mode="after")
+    def _skips_or_stops(self) -> Self:
+        stops = [_meaning(text) for text in self.stop_if]
+        if (both := next((text for text in self.skip_if if _meaning(text) in stops), None)) is not None:
+            raise ValueError(f"{both!r} stands in skip_if and in stop_if, which would stop; leave it out of one")
+        return self
 
 
 class FinetuneStep(Conditional, FinetuneOptions):
@@ -171,6 +183,12 @@ class QuantizeStep(Conditional, QuantizeOptions):
     where: ClassVar[Location] = ("quantize",)
 
 
+class StepLatency(TimingConfig):
+    """How the latency of a step's network is measured, and on how many examples."""
+
+    batch_size: Count = Field(1, description="Examples per run.")
+
+
 Format = Literal["onnx", "safetensors"]
 
 
@@ -188,14 +206,43 @@ class ExportStep(Settings):
     )
 
 
+def _one_or_more(value: object) -> object:
+    numbers = value if isinstance(value, list) else [value]
+    if any(number in numbers[:index] for index, number in enumerate(numbers)):
+        raise ValueError(f"{show(value)} has a number twice")
+    return numbers
+
+
+Counts = Annotated[
+    list[Count], Field(min_length=1), BeforeValidator(_one_or_more, json_schema_input_type=Count | list[Count])
+]
+"""A number, or a list of numbers; always a list when read."""
+
+
+class BenchmarkLatency(TimingConfig):
+    """How the latency of the exported files is measured."""
+
+    where: ClassVar[Location] = ("benchmark", "latency")
+
+    threads: Counts = Field([1], description="CPU threads: a number, or a list of them.")  # type: ignore[assignment]
+
+
 class BenchmarkStep(Settings):
-    """Measure the exported files again, on the test part, which neither training nor search saw."""
+    """Measure the exported files again, on the test part, which neither training nor search saw.
+
+    Where there are several batch sizes or numbers of threads, latency is measured at every pair of the two.
+    """
 
     where: ClassVar[Location] = ("benchmark",)
 
-    batch_size: Count = Field(1, description="Batch size at which latency is measured.")
+    batch_size: Counts = Field([1], description="Examples per run for latency: a number, or a list of them.")
     eval_batch_size: Count = Field(256, description="Batch size for accuracy, or the task's other figure.")
-    latency: TimingConfig = Field(default_factory=TimingConfig, description="How latency is measured.")
+    latency: BenchmarkLatency = Field(default_factory=BenchmarkLatency, description="How latency is measured.")
+
+    @property
+    def runs(self) -> list[tuple[int, int]]:
+        """The pairs of a batch size and a number of threads at which latency is measured."""
+        return [(batch_size, threads) for batch_size in self.batch_size for threads in self.latency.threads]
 
 
 ChangingStep = FinetuneStep | DistillStep | PruneStep | QuantizeStep

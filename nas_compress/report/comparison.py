@@ -11,6 +11,17 @@ from nas_compress.tasks import quality_of
 Entry = Mapping[str, Any]
 
 
+def everywhere(entry: Entry) -> list[Entry]:
+    """Return an entry of `report.json` once for each batch size and number of threads that it was measured at."""
+    return [entry, *({**entry, **timed} for timed in entry.get("elsewhere", ()))]
+
+
+def batch_and_threads(context: Entry) -> str:
+    """Return batch size and threads of a context, in words."""
+    threads = context["threads"]
+    return f"batch {context['batch_size']}, {threads} thread{'s' if threads > 1 else ''}"
+
+
 def compare(artefact: Entry, reference: Entry) -> dict[str, Any]:
     """Return the ratios and differences between two measured artefacts.
 
@@ -21,22 +32,21 @@ def compare(artefact: Entry, reference: Entry) -> dict[str, Any]:
     Returns:
         Factors above 1 where the artefact is better (`macs`, `size`, `latency` with its standard error), and the
         difference of accuracies in points with its standard error, treated as independent (an upper bound for networks
-        that share examples); with other tasks it is that of `metric`, and has its name. `backends` and `clocks` are
-        those of the two latencies.
+        that share examples); with other tasks it is that of `metric`, and has its name. `latency` is that of the first
+        batch size and number of threads, `latencies` has it for all. `backends` and `clocks` are those of `latency`.
     """
-    here, there = artefact["latency"], reference["latency"]
-    speedup = there["median_ms"] / here["median_ms"]
-    relative = math.hypot(here["error_ms"] / here["median_ms"], there["error_ms"] / there["median_ms"])
+    latencies = [_speedup(*pair) for pair in zip(everywhere(artefact), everywhere(reference), strict=True)]
     metric = quality_of(artefact).name
     own, other = artefact[metric], reference[metric]
     return {
         "artefact": artefact["name"],
         "reference": reference["name"],
         "backends": [artefact["context"]["backend"], reference["context"]["backend"]],
-        "clocks": [here["clock"], there["clock"]],
+        "clocks": [artefact["latency"]["clock"], reference["latency"]["clock"]],
         "macs": reference["macs"] / artefact["macs"],
         "size": reference["size_bytes"] / artefact["size_bytes"],
-        "latency": {"value": speedup, "spread": speedup * relative},
+        "latency": {name: latencies[0][name] for name in ("value", "spread")},
+        "latencies": latencies,
         "metric": metric,
         metric: {
             "value": own["value"] - other["value"],
@@ -44,6 +54,14 @@ def compare(artefact: Entry, reference: Entry) -> dict[str, Any]:
             "unit": "points",
         },
     }
+
+
+def _speedup(artefact: Entry, reference: Entry) -> dict[str, Any]:
+    here, there = artefact["latency"], reference["latency"]
+    value = there["median_ms"] / here["median_ms"]
+    relative = math.hypot(here["error_ms"] / here["median_ms"], there["error_ms"] / there["median_ms"])
+    at = {name: artefact["context"][name] for name in ("batch_size", "threads")}
+    return {"value": value, "spread": value * relative, **at}
 
 
 def compare_all(artefacts: Sequence[Entry]) -> list[dict[str, Any]]:
@@ -74,9 +92,9 @@ def figure(value: float, spread: float | None) -> str:
 def sentence(comparison: Mapping[str, Any]) -> str:
     """Return a comparison in words."""
     quality = quality_of(comparison)
-    speed, points = comparison["latency"], comparison[quality.name]
+    points, several = comparison[quality.name], len(comparison["latencies"]) > 1
     parts = [
-        f"{plus_minus(**speed)} times as fast{' (slower)' if speed['value'] < 1 else ''}",
+        *(_faster(latency) + f" at {batch_and_threads(latency)}" * several for latency in comparison["latencies"]),
         _times(comparison["macs"], ("fewer MACs", "more MACs"), ("the same MACs", "about the same MACs")),
         _times(
             comparison["size"],
@@ -86,6 +104,11 @@ def sentence(comparison: Mapping[str, Any]) -> str:
         f"{quality.title} {points['value']:+.2f} ± {points['spread']:.2f} points",
     ]
     return f"{_named(comparison, 0)} against {_named(comparison, 1)}: {', '.join(parts)}."
+
+
+def _faster(latency: Mapping[str, Any]) -> str:
+    slower = " (slower)" if latency["value"] < 1 else ""
+    return f"{plus_minus(latency['value'], latency['spread'])} times as fast{slower}"
 
 
 def _named(comparison: Mapping[str, Any], side: int) -> str:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from nas_compress.report.comparison import batch_and_threads, everywhere
 from nas_compress.tasks import quality_of
 
 Entry = Mapping[str, Any]
@@ -33,12 +34,17 @@ def artefact_conditions(artefacts: Sequence[Entry]) -> list[str]:
         "± one standard error."
         for (title, count, counted), names in _groups(artefacts, measured_on)
     ]
-    for (clock, where), names in _groups(artefacts, lambda e: (e["latency"]["clock"], backend_text(e["context"]))):
-        runs = min(entry["latency"]["runs"] for entry in artefacts if entry["name"] in names)
+    timed = [entry for artefact in artefacts for entry in everywhere(artefact)]
+    for how, names in _groups(timed, _how_timed):
+        (clock, where), runs = how, min(entry["latency"]["runs"] for entry in timed if _how_timed(entry) == how)
         count = f"{runs} runs" if len(names) == 1 else f"{runs} runs or more"
         explained = "" if clock == "wall" else f" ({clock}): {CLOCKS[clock]}."
         lines.append(f"Latency{_of(names, artefacts)}: median of {count} ± one standard error; {where}.{explained}")
     return lines
+
+
+def _how_timed(entry: Entry) -> tuple[str, str]:
+    return entry["latency"]["clock"], backend_text(entry["context"])
 
 
 def measured_on(entry: Entry) -> tuple[str, int, str]:
@@ -62,10 +68,9 @@ def _of(names: Sequence[str], artefacts: Sequence[Entry]) -> str:
 
 def backend_text(context: Entry) -> str:
     """Return backend, versions, batch, threads and hardware of a context, in words."""
-    hardware, threads = context["hardware"], context["threads"]
+    hardware = context["hardware"]
     software = ", ".join(f"{name} {version}" for name, version in context["versions"].items())
-    parts = [f"{context['backend']} ({software})", f"batch {context['batch_size']}"]
-    parts.append(f"{threads} thread{'s' if threads > 1 else ''}")
+    parts = [f"{context['backend']} ({software})", batch_and_threads(context)]
     parts += [context["precision"]] if "precision" in context else []
     if "inputs" in context:
         parts.append(f"inputs {', '.join('x'.join(map(str, shape)) for shape in context['inputs'])}")

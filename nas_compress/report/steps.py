@@ -74,8 +74,8 @@ def _note(outcome: Entry) -> str:
     if "tuning" in outcome:
         tuning = outcome["tuning"]
         kept = f"{len(tuning['fp32_layers'])} layers stay in fp32" if tuning["fp32_layers"] else "all layers"
-        held = "accuracy criterion held" if tuning["accepted"] else f"accuracy criterion NOT held: {tuning['reason']}"
-        notes.append(f"{held} ({kept}, {len(tuning['trials'])} trials)")
+        held = f"criterion held ({kept}, " if tuning["accepted"] else "criterion cannot be met ("
+        notes.append(f"accuracy {held}{len(tuning['trials'])} trials)")
     if outcome.get("sparsity") == 0:
         notes.append("nothing was removed")
     if outcome.get("kept") == "before":

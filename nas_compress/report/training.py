@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from matplotlib.figure import Figure
 
 from nas_compress.files import replacing
+from nas_compress.plots import saved
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,8 +32,7 @@ def write_training(folder: Path, log: Sequence[EpochLog]) -> list[str]:
     """
     with replacing(folder / TABLE) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
         csv.writer(stream).writerows(table(log))
-    with replacing(folder / PLOT) as temporary:
-        plot_training(log).savefig(temporary, dpi=150)
+    saved(plot_training(log), folder / PLOT)
     return [TABLE, PLOT]
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from nas_compress.errors import ConfigError
 from nas_compress.files import replacing
-from nas_compress.report.comparison import compare_all, figure, sentence
+from nas_compress.report.comparison import batch_and_threads, compare_all, everywhere, figure, sentence
 from nas_compress.report.conditions import artefact_conditions, measured_on
 from nas_compress.report.limits import check_limits, limit_sentence
 from nas_compress.report.steps import step_conditions, step_headers, steps_rows
@@ -19,8 +19,11 @@ from nas_compress.tasks import quality_of
 
 def table_headers(artefacts: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
     """Return the headers of `table_rows`."""
-    quality = quality_of(artefacts[0] if artefacts else {})
-    return ("network", f"test {quality.header}", "MACs", "parameters", "file (kB)", "latency (ms)")
+    entries = everywhere(artefacts[0]) if artefacts else [{}]
+    latencies = (
+        [f"{batch_and_threads(entry['context'])} (ms)" for entry in entries] if len(entries) > 1 else ["latency (ms)"]
+    )
+    return ("network", f"test {quality_of(entries[0]).header}", "MACs", "parameters", "file (kB)", *latencies)
 
 
 def write_report(folder: Path) -> Path:
@@ -66,7 +69,7 @@ def _outcomes(folder: Path) -> dict[str, Any]:
 
 
 def table_rows(artefacts: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
-    """Return one row of text per artefact: name, quality, MACs, parameters, file size, latency.
+    """Return one row of text per artefact: name, quality, MACs, parameters, file size, latencies.
 
     A latency that is not the wall time of undisturbed runs is marked with its clock.
     """
@@ -77,7 +80,7 @@ def table_rows(artefacts: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
             f"{entry['macs']:,}",
             f"{entry['params']:,}",
             f"{entry['size_bytes'] / 1e3:,.1f}",
-            _latency(entry["latency"]),
+            *(_latency(timed["latency"]) for timed in everywhere(entry)),
         )
         for entry in artefacts
     ]

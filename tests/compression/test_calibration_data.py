@@ -11,6 +11,7 @@ from torch import nn
 from nas_compress.backends.onnxruntime import to_onnx
 from nas_compress.compression import calibration
 from nas_compress.compression.calibration import Activations, calibration_feeds
+from nas_compress.compression.inc_graph import checked_calibration
 from nas_compress.compression.onnx_layers import prepare
 from nas_compress.errors import DataError, EvaluationError
 
@@ -52,11 +53,26 @@ def with_a(value):
         ([with_a(float("-inf"))], "1 of 1024 values are NaN or infinite"),
         ([(torch.zeros(2, 1, 16, 16), torch.zeros(2, 1))], "has 2 inputs, the model takes 1: input"),
         ([np.zeros((2, 1, 16, 16))], "batch 0 is a ndarray"),
+        ([torch.tensor(1.0)], "batch 0 has a single number for a tensor"),
+        (None, "calibration is a NoneType; wants batches"),
     ],
 )
 def test_data_that_does_not_fit_is_named(prepared, batches, message):
     with pytest.raises(DataError, match=message):
         calibration_feeds(prepared, batches)
+
+
+@pytest.mark.parametrize(
+    ("batches", "message"),
+    [
+        ([np.zeros((2, 1, 16, 16))], "batch 0 is a ndarray; wants a tensor"),
+        ([torch.tensor(1.0)], "batch 0 has a single number for a tensor"),
+        (None, "calibration is a NoneType; wants batches"),
+    ],
+)
+def test_data_that_does_not_fit_a_module_is_named(images, batches, message):
+    with pytest.raises(DataError, match=message):
+        checked_calibration(batches, (images[:2],))
 
 
 def test_several_inputs_are_taken_by_position_and_checked_one_by_one(two_inputs):

@@ -229,6 +229,12 @@ def test_a_model_with_nothing_to_quantize_is_refused_by_its_operators(images, tm
         quantize_onnx(tmp_path / "net.onnx", tmp_path / "int8.onnx", [images])
 
 
+@pytest.mark.parametrize("approach", ["static", "dynamic"])
+def test_a_model_that_is_quantized_already_is_refused(int8, images, tmp_path, approach):
+    with pytest.raises(EvaluationError, match=r"int8\.onnx is quantized already: it has \w+ nodes; give the fp32 file"):
+        quantize_onnx(int8, tmp_path / "again.onnx", [images], approach=approach)
+
+
 def test_an_operator_that_cannot_be_prepared_is_named(images, tmp_path):
     helper = onnx.helper
     nodes = [helper.make_node("Unheard", ["input"], ["output"], name="n", domain="of.nobody")]

@@ -10,6 +10,7 @@ from nas_compress.recipe.steps import STEP_NAMES, Step, labels
 TRAIN = ["finetune", "distill", "prune"]
 KNOWN = {"select": {"architecture": "largest"}}
 SPARSE = {"prune": {"pattern": "1x1"}}
+PRECISIONS = {"nas": {"precision": {"by": "stage"}}}
 
 
 def problems(*steps):
@@ -27,6 +28,8 @@ def problems(*steps):
         *(["nas", "select", *order, "quantize", "export"] for order in itertools.permutations(TRAIN)),
         ["nas", "select", "finetune", "prune", "finetune", "prune", "distill", "export"],
         ["nas", "select", "distill", SPARSE, "quantize"],
+        [PRECISIONS],
+        [PRECISIONS, "select", "distill", "quantize", "export"],
     ],
 )
 def test_legal_orders(steps):
@@ -58,6 +61,8 @@ def test_legal_orders(steps):
         ),
         *((["nas", "select", SPARSE, name], "which prunes single weights: training would fill") for name in TRAIN),
         (["nas", "select", SPARSE, SPARSE], "which prunes single weights"),
+        ([PRECISIONS, "select", "export"], "'select' needs a 'quantize' step after it (the search has a 'precision'"),
+        (["nas", KNOWN, "export"], "takes a known architecture, so that the 'nas' step is for nothing"),
     ],
 )
 def test_illegal_orders_say_why(steps, expected):

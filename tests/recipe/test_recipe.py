@@ -154,6 +154,9 @@ def test_a_name_comes_from_the_file(tmp_path):
             "steps[0].benchmark.latency.backend: unknown key here; it belongs to steps.nas.latency",
         ),
         ([{"nas": {"steps": []}}], "steps[0].nas.steps: unknown key"),
+        ([{"benchmark": {"batch_size": [1, 1]}}], "steps[0].benchmark.batch_size: [1, 1] has a number twice"),
+        ([{"benchmark": {"batch_size": [1, 0]}}], "steps[0].benchmark.batch_size[1]: 0 is not allowed; wants >= 1"),
+        ([{"benchmark": {"batch_size": "all"}}], "steps[0].benchmark.batch_size[0]: 'all' is not a whole number"),
         (
             [{"finetune": {"distillation": 0.5}}],
             "steps[0].finetune.distillation: unknown key here; it belongs to steps.distill",
@@ -177,6 +180,14 @@ def test_a_name_comes_from_the_file(tmp_path):
         (
             [{"quantize": {"accuracy_criterion": {"criterion": "total"}}}],
             "steps[0].quantize.accuracy_criterion.criterion: 'total' is not allowed",
+        ),
+        (
+            [{"quantize": {"accuracy_criterion": {"criterion": "absolute", "tolerable_loss": 200}}}],
+            "steps[0].quantize.accuracy_criterion: tolerable_loss = 200 points is all of any accuracy; wants less than",
+        ),
+        (
+            [{"quantize": {"skip_if": ["accuracy < 9 %", "not  faster"], "stop_if": "speed-up <= 1"}}],
+            "steps[0].quantize: 'not  faster' stands in skip_if and in stop_if, which would stop; leave it out of one",
         ),
         ([{"prune": {"pattern": "4:2"}}], "steps[0].prune: pattern = '4:2' removes nothing"),
         ([{"select": {"architecture": "median"}}], "steps[0].select.architecture"),
@@ -264,6 +275,10 @@ def test_assignment_to_a_training_step_is_validated():
         (
             [*WHOLE[:-1], {"benchmark": {"latency": {"min_runs": 9, "max_runs": 4}}}],
             "steps[8].benchmark.latency.min_runs: 9 is larger than max_runs (4)",
+        ),
+        (
+            [*WHOLE[:-1], {"benchmark": {"latency": {"threads": [1, 9999]}}}],
+            "steps[8].benchmark.latency.threads: 9999 is more than this machine's",
         ),
         (
             [{"train_supernet": {"algorithm": "progressive_shrinking", "epochs": 5}}],
@@ -373,6 +388,15 @@ def test_onnx_runtime_is_looked_for_before_any_work(monkeypatch):
 def test_precisions_can_be_restricted():
     options = {"metrics": ["acc"], "precision": {"by": "network"}, "search_space": {"precision": ["int8"]}}
     recipe(TRAIN, {"nas": options}).check()
+
+
+def test_options_of_quantize_are_not_refused_for_a_search_that_nothing_is_chosen_from():
+    searched, known = {"nas": {"precision": {"by": "stage"}}}, {"select": {"architecture": "largest"}}
+    text = message(recipe(TRAIN, searched, known, {"quantize": {"approach": "dynamic"}}, "export").check)
+    assert text == (
+        "steps[2].select.architecture: takes a known architecture, so that the 'nas' step is for nothing; "
+        "leave one of the two out"
+    )
 
 
 def test_files_of_another_engine_want_no_onnx():
