@@ -59,6 +59,12 @@ def test_init_copies_a_template_and_keeps_what_is_there(run, tmp_path):
     assert (tmp_path / "new/folder/recipe.yaml").is_file()
 
 
+@pytest.mark.parametrize("name", template_names())
+def test_the_first_line_of_a_template_says_what_it_is(name):
+    first = template_text(name).partition("\n")[0]
+    assert first.startswith(("# Recipe: ", "# Search config: ")) and first.endswith(".")
+
+
 def test_init_without_a_name_lists_the_templates(run):
     code, out, _ = run("init")
     assert code == 0 and all(name in out for name in template_names())
