@@ -18,7 +18,8 @@ def benchmark(monkeypatch):
 
     def entry(latency, accuracy):
         return {
-            "name": "a", "macs": 10, "size_bytes": 10, "context": {"backend": "onnxruntime"},
+            "name": "a", "macs": 10, "size_bytes": 10,
+            "context": {"backend": "onnxruntime", "batch_size": 1, "threads": 1},
             "accuracy": {"value": accuracy, "spread": 0.4},
             "latency": {"median_ms": latency, "error_ms": 0.0, "clock": "wall"},
         }  # fmt: skip

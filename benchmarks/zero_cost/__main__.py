@@ -21,8 +21,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from benches import PROBLEMS, settings
 from correlation import Vector, correlations
-from problems import PROBLEMS, settings
 from published import PUBLISHED
 from scores import COLUMNS, TERMS, Problem, Scores, columns, compute
 from terms import SCORES, Weights, fitted, needed, scored, sign, values_of

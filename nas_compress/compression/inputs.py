@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from nas_compress.compression.state import State
-from nas_compress.errors import CheckpointError, DataError, EvaluationError, NASError
+from nas_compress.errors import DataError, EvaluationError, NASError
 from nas_compress.recipe import DistillStep, NasStep
 from nas_compress.settings import Problem, config_error
-from nas_compress.supernets import supernets
 
 if TYPE_CHECKING:
     from nas_compress.backends.onnxruntime import OnnxSession
@@ -35,11 +34,6 @@ def check_inputs(state: State) -> None:
     net = state.supernet if recipe.loads_weights else state.random_supernet()
     check_network(state.data, net)
     _check_values(state, net)
-    if recipe.loads_weights:
-        for key, tensor in state.supernet.state_dict().items():
-            if not tensor.isfinite().all():
-                source = recipe.supernet_ckpt_path or supernets.entry(recipe.supernet).info["weights"]
-                raise CheckpointError(f"{source}: {key} has values that are NaN or infinite")
     problems = []
     for index, step in enumerate(recipe.steps):
         if isinstance(step.options, DistillStep) and isinstance(step.options.teacher, Path):
