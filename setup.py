@@ -68,7 +68,6 @@ setup(
     },
     entry_points={"console_scripts": ["nas-compress=nas_compress.cli:main"]},
     classifiers=[
-        "License :: OSI Approved :: Apache Software License",
         "Programming Language :: Python :: 3.11",
         "Topic :: Scientific/Engineering :: Artificial Intelligence",
     ],
