@@ -109,6 +109,8 @@ def _reason(error: Exception) -> str:
 def write_state(path: str | Path, state: Mapping[str, Tensor], metadata: Mapping[str, Any] | None = None) -> None:
     """Write tensors as safetensors, all at once or not at all, with plain data as JSON texts in the header.
 
+    The same tensors and data make the same file, byte for byte.
+
     Raises:
         OutputError: The file cannot be written.
     """
@@ -120,6 +122,19 @@ def write_state(path: str | Path, state: Mapping[str, Tensor], metadata: Mapping
             save_file(tensors, temporary, header or None)
         except SafetensorError as error:
             raise OutputError(f"cannot write {path}: {error}") from error
+        if len(header) > 1:
+            _order_header(temporary)
+
+
+def _order_header(path: Path) -> None:
+    """Put the texts of a header in order: safetensors writes them in another one every time, and files would differ."""
+    with path.open("r+b") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(size))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+        file.seek(8)
+        file.write(text.ljust(size))  # the same texts in another order, padded with spaces as it was
 
 
 def load_into(

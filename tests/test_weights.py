@@ -16,7 +16,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from nas_compress.errors import CheckpointError
-from nas_compress.weights import hash_tensors, load_into, read_state, write_state
+from nas_compress.weights import hash_tensors, load_into, read_header, read_state, write_state
 
 
 def net(width: int = 4) -> nn.Sequential:
@@ -208,3 +208,18 @@ def test_files_that_hold_no_state_dictionary(tmp_path: Path) -> None:
 def test_nested_state_dictionaries_are_found(tmp_path: Path) -> None:
     torch.save({"model": {"state_dict": net().state_dict()}}, tmp_path / "nested.pt")
     assert read_state(tmp_path / "nested.pt").keys() == net().state_dict().keys()
+
+
+@given(st.dictionaries(st.text(min_size=1), st.one_of(st.text(), st.floats(allow_nan=False), st.lists(st.text()))))
+@settings(max_examples=60, deadline=None)
+def test_the_same_weights_and_data_make_the_same_file(metadata: dict[str, object]) -> None:
+    metadata.pop("__metadata__", None)
+    with tempfile.TemporaryDirectory() as folder:
+        written = set()
+        for number in range(3):
+            path = Path(folder) / f"{number}.safetensors"
+            write_state(path, {"w": torch.arange(3.0)}, {**metadata, "a": 1, "b": [2], "c": {"d": "é\u0007/\x7f"}})
+            assert read_header(path) == {**metadata, "a": 1, "b": [2], "c": {"d": "é\u0007/\x7f"}}
+            assert torch.equal(read_state(path)["w"], torch.arange(3.0))
+            written.add(path.read_bytes())
+        assert len(written) == 1
