@@ -124,6 +124,8 @@ def test_terms_of_all_families_on_small_inputs():
         found = UntrainedTerms(net, terms, seeds=2, batch=3)(architecture)
         assert {len(values) for values in found.values()} == {2}
         assert all(values[0] != values[1] for values in found.values())
+        counted = UntrainedTerms(net, ["macs"], seeds=2)(architecture)
+        assert counted == {"macs": [net.macs(architecture)] * 2}, "at full size, whatever the inputs of the others"
 
 
 @pytest.mark.parametrize("name", ["denas_cnn", "digits_vit", "tiny_bert", "fsdd_asr", "digits_mbv3"])

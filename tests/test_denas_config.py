@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from nas_compress import NASConfig
 from nas_compress.denas_keys import ELSEWHERE, translated
 from nas_compress.errors import ConfigError
+from nas_compress.objectives.config import TERMS
 
 
 def denas(tmp_path, text, algorithm=""):
@@ -132,7 +133,7 @@ def test_what_is_refused(tmp_path, text, words):
     ("section", "words"),
     [
         ({"latency_weight": 1.0}, "denas.latency_weight: wants latency.lut"),
-        (dict.fromkeys([f"{t}_weight" for t in ("expressivity", "complexity", "diversity", "saliency", "latency")], 0),
+        (dict.fromkeys([f"{t}_weight" for t in TERMS], 0),
          "all weights of the score are 0"),
         ({"metrics": ["de_score", "acc"]}, "metrics: 'acc' is not a metric"),
     ],

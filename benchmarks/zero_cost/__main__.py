@@ -40,14 +40,14 @@ def main() -> None:
     seeds, scores, weights = list(range(args.seeds)), Scores(args.json), None
     if args.fit_weights:
         problem = PROBLEMS[args.fit_weights](args.data, args.count, args.batch)
-        compute(problem, settings(problem), TERMS, seeds, scores)
-        terms = values_of(scores, problem, settings(problem), TERMS, seeds)
+        compute(problem, settings(problem), (*TERMS, "macs"), seeds, scores)
+        terms = values_of(scores, problem, settings(problem), (*TERMS, "macs"), seeds)
         weights = fitted(terms, next(iter(problem.targets.values())))
         print(
             f"weights fitted on {settings(problem)}:", ", ".join(f"{name} {value}" for name, value in weights.items())
         )
     for each in args.problems:
-        problem = PROBLEMS[each](args.data, args.count, args.batch)
+        problem = PROBLEMS[each](args.data, args.count, args.batch).after(args.skip)
         print(f"\n{settings(problem)}, {len(problem.keys)} networks, {len(seeds)} seeds\n")
         print(f"{'proxy':24s} {'target':14s} {'Spearman':>23s} {'Kendall':>23s} failed   CPU s published")
         for row in rows(problem, names, seeds, scores, weights):
@@ -61,6 +61,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--proxies", nargs="+", default=[*proxies, *SCORES], help="proxies, DE-Scores, their terms")
     parser.add_argument("--fit-weights", choices=list(PROBLEMS), help="fit DE-Score's weights on this problem")
     parser.add_argument("--count", type=int, default=200, help="networks of each problem")
+    parser.add_argument("--skip", type=int, default=0, help="leave out so many: those that choices were made on")
     parser.add_argument("--batch", type=int, default=32, help="samples that networks are scored on")
     parser.add_argument("--seeds", type=int, default=1, help="initialisations that scores are the mean of")
     parser.add_argument("--json", type=Path, default=Path("zero_cost_scores.json"))

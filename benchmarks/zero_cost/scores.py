@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,11 @@ class Problem:
     labels: Tensor
     scheme: Scheme = "default"
     family: str = "cnn"
+
+    def after(self, count: int) -> Problem:
+        """Return the problem without its first networks."""
+        targets = {name: values[count:] for name, values in self.targets.items()}
+        return replace(self, keys=self.keys[count:], targets=targets)
 
 
 class Scores:

@@ -11,7 +11,15 @@ from scipy.stats import kendalltau
 from scores import ORIGINAL, Problem, Scores, columns
 
 from nas_compress.objectives.de_score import ORIGINAL_WEIGHTS
-from nas_compress.proxies.de_score import DEFAULT_WEIGHTS, SIGNS, averaged, de_score, de_score_original, oriented
+from nas_compress.proxies.de_score import (
+    DEFAULT_WEIGHTS,
+    PUBLISHED_TERMS,
+    SIGNS,
+    averaged,
+    de_score,
+    de_score_original,
+    oriented,
+)
 
 SCORES = ("de_score", "de_score_original")
 STEPS = 10
@@ -27,10 +35,10 @@ def kind_of(problem: Problem) -> str:
 
 def needed(name: str, problem: Problem, weights: Weights | None = None) -> list[str]:
     """Return the columns that a row is made of: itself, or the terms of a score."""
-    own = DEFAULT_WEIGHTS[kind_of(problem)]
+    kind = kind_of(problem)
     if name == "de_score":
-        return list(own if weights is None else weights)
-    return [f"{ORIGINAL}{term}" for term in own] if name == "de_score_original" else [name]
+        return list(DEFAULT_WEIGHTS[kind] if weights is None else weights)
+    return [f"{ORIGINAL}{term}" for term in PUBLISHED_TERMS[kind]] if name == "de_score_original" else [name]
 
 
 def term_of(column: str) -> str:

@@ -56,7 +56,7 @@ class LatencyConfig(TimingConfig):
     )
 
 
-TERMS = ("expressivity", "complexity", "diversity", "saliency", "latency")
+TERMS = ("expressivity", "complexity", "diversity", "saliency", "macs", "latency")
 """The terms of the train-free score."""
 
 MOST_WEIGHT = 100
@@ -86,6 +86,9 @@ class ScoreOptions(Settings):
         None, description="Weight of the Frobenius norms of attention's weights and gradients; null = that of the task."
     )
     saliency_weight: Weight = Field(None, description="Weight of synflow; null = that of the task.")
+    macs_weight: Weight = Field(
+        None, description="Weight of the MACs; null = 3 for convolutional networks, 2 for others: half of the default."
+    )
     latency_weight: Weight = Field(None, description="Weight of the latency predicted from `latency.lut`; null = 0.")
     score_batch: Annotated[Count, Field(ge=2)] = Field(8, description="Inputs that the score is computed on.")
     score_seeds: Annotated[Count, Field(le=16)] = Field(2, description="Random weights that it is averaged over.")

@@ -15,6 +15,7 @@ from nas_compress.objectives.base import AnalyticObjective, Measurement, Objecti
 from nas_compress.objectives.config import ScoreOptions
 from nas_compress.proxies.de_score import (
     DEFAULT_WEIGHTS,
+    PUBLISHED_TERMS,
     Scale,
     check_terms,
     de_score,
@@ -109,9 +110,11 @@ class UntrainedTerms:
         Raises:
             EvaluationError: A term has no value.
         """
-        wanted = [name for name in self._names if name != "latency"]
+        wanted = [name for name in self._names if name not in ("macs", "latency")]
         found = [self._of_seed(seed, architecture, wanted) for seed in range(self._seeds)] if wanted else []
         terms = {name: [each[name] for each in found] for name in wanted}
+        if "macs" in self._names:
+            terms["macs"] = [float(self._supernet.macs(architecture))] * self._seeds
         if self._latency is not None and "latency" in self._names:
             terms["latency"] = [float(self._latency.compute([architecture])[0])] * self._seeds
         return terms
@@ -221,8 +224,7 @@ class DEScoreOriginal(Objective):
 
     def __init__(self, supernet: Supernet) -> None:
         self._kind = kind_of(supernet)
-        names = ("expressivity", "complexity", "saliency") if self._kind == "cnn" else ("diversity", "saliency")
-        self._terms = UntrainedTerms(supernet, names, seeds=1, original=True)
+        self._terms = UntrainedTerms(supernet, PUBLISHED_TERMS[self._kind], seeds=1, original=True)
         self._weights = dict(ORIGINAL_WEIGHTS.get(str(supernet.describe().get("family")), {}))
 
     @classmethod

@@ -1,8 +1,9 @@
-"""DE-Score: expressivity, complexity, diversity, saliency and latency of an untrained network, as one number.
+"""DE-Score: what an untrained network promises (expressivity, complexity, diversity, saliency), its size and latency.
 
 Sources: the DE-NAS article (Intel, 2023), section "Train-Free Score", for the terms; the published configuration of
 DE-NAS for which of them a task uses. The article adds terms up as they are, so that the one with the largest numbers
-decides alone; here every term is a logarithm, in units of its spread over a population.
+decides alone; here every term is a logarithm, in units of its spread over a population. The number of MACs is a term of
+our own: on published tables, none of the others ranks networks as well as it does, and all of them add to it.
 """
 
 from __future__ import annotations
@@ -25,14 +26,26 @@ FloatVector = NDArray[np.float64]
 Terms = Mapping[str, FloatVector]
 """Values of each term, of shape (n,), or (n, seeds) where they are to be averaged."""
 
-SIGNS: Mapping[str, int] = {"expressivity": 1, "complexity": -1, "diversity": 1, "saliency": 1, "latency": -1}
+SIGNS: Mapping[str, int] = {
+    "expressivity": 1,
+    "complexity": -1,
+    "diversity": 1,
+    "saliency": 1,
+    "macs": 1,
+    "latency": -1,
+}
 """The terms, and whether more of one is better: a large condition number and a long latency are not."""
 
-DEFAULT_WEIGHTS: Mapping[str, Mapping[str, float]] = {
-    "cnn": {"expressivity": 1.0, "complexity": 1.0, "saliency": 1.0},
-    "transformer": {"diversity": 1.0, "saliency": 1.0},
+PUBLISHED_TERMS: Mapping[str, Sequence[str]] = {
+    "cnn": ("expressivity", "complexity", "saliency"),
+    "transformer": ("diversity", "saliency"),
 }
-"""Weights by the kind of network: the terms of DE-NAS's published configurations, each counted alike."""
+"""The terms of DE-NAS's published configurations, by the kind of network."""
+
+DEFAULT_WEIGHTS: Mapping[str, Mapping[str, float]] = {
+    kind: {**dict.fromkeys(terms, 1.0), "macs": float(len(terms))} for kind, terms in PUBLISHED_TERMS.items()
+}
+"""Weights by the kind of network: the published terms, each counted alike, and MACs as much as all of them together."""
 
 _MAD = 1.4826
 """The standard deviation of a normal distribution over its median absolute deviation."""
@@ -41,7 +54,7 @@ _MAD = 1.4826
 def network_terms(
     module: nn.Module, inputs: Inputs, names: Collection[str], seed: int = 0, *, original: bool = False
 ) -> dict[str, float]:
-    """Return terms of a network as it is initialised, latency apart.
+    """Return terms of a network as it is initialised, MACs and latency apart.
 
     Expressivity is the Zen-Score, a logarithm already; complexity is the condition number of the neural tangent
     kernel; diversity the sum over attention's weights of their norm times that of their gradient, Frobenius norms for

@@ -5,7 +5,15 @@ from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
 from nas_compress.errors import ConfigError
-from nas_compress.proxies.de_score import Scale, de_score, de_score_original, network_terms, stacked
+from nas_compress.proxies.de_score import (
+    DEFAULT_WEIGHTS,
+    PUBLISHED_TERMS,
+    Scale,
+    de_score,
+    de_score_original,
+    network_terms,
+    stacked,
+)
 
 
 def terms(n=40, seed=0):
@@ -16,6 +24,7 @@ def terms(n=40, seed=0):
         "complexity": rng.uniform(5, 35, n),
         "diversity": np.exp(rng.normal(10, 2, n)),
         "saliency": np.exp(rng.normal(150, 40, n)),
+        "macs": np.exp(rng.normal(16, 1, n)),
         "latency": np.exp(rng.normal(2, 0.5, n)),
     }
 
@@ -23,7 +32,7 @@ def terms(n=40, seed=0):
 EQUAL = dict.fromkeys(terms(), 1.0)
 
 
-@given(st.sampled_from(["complexity", "diversity", "saliency", "latency"]), st.floats(1e-6, 1e6))
+@given(st.sampled_from(["complexity", "diversity", "saliency", "macs", "latency"]), st.floats(1e-6, 1e6))
 def test_the_unit_of_a_term_does_not_matter(name, factor):
     other = {**terms(), name: terms()[name] * factor}
     assert np.allclose(de_score(other, EQUAL), de_score(terms(), EQUAL))
@@ -36,10 +45,18 @@ def test_terms_of_any_size_have_the_same_say():
 
 
 @pytest.mark.parametrize(
-    ("name", "sign"), [("expressivity", 1), ("complexity", -1), ("diversity", 1), ("saliency", 1), ("latency", -1)]
+    ("name", "sign"),
+    [("expressivity", 1), ("complexity", -1), ("diversity", 1), ("saliency", 1), ("macs", 1), ("latency", -1)],
 )
 def test_the_sign_of_a_term(name, sign):
     assert spearmanr(de_score(terms(), {name: 2.0}), terms()[name]).statistic == pytest.approx(sign)
+
+
+@pytest.mark.parametrize("kind", ["cnn", "transformer"])
+def test_by_default_macs_count_as_much_as_all_published_terms(kind):
+    weights = dict(DEFAULT_WEIGHTS[kind])
+    assert weights.pop("macs") == sum(weights.values()) and set(weights) == set(PUBLISHED_TERMS[kind])
+    assert len(set(weights.values())) == 1
 
 
 def test_weights_of_zero_and_terms_without_weight_are_not_looked_at():

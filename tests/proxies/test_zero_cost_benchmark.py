@@ -137,7 +137,7 @@ def test_de_scores_are_made_of_columns_that_are_kept(toy: Any, tmp_path: Path) -
     assert list(found) == [*wanted, "de_score (fitted)"]
     columns = set(json.loads((tmp_path / "scores.json").read_text())["toy batch=4 default"])
     terms = {"expressivity", "complexity", "saliency"}
-    assert columns == {"params", *terms, *(f"original_{name}" for name in terms)}
+    assert columns == {"params", "macs", *terms, *(f"original_{name}" for name in terms)}
     assert found["params"][0].tolist() == [params(chain(key)) for key in toy.keys]
     assert found["saliency"][1][0] == synflow(initialised(chain("2"), 1), toy.inputs)
     saliency = np.stack(found["saliency"], axis=1)
@@ -147,6 +147,12 @@ def test_de_scores_are_made_of_columns_that_are_kept(toy: Any, tmp_path: Path) -
     np.testing.assert_allclose(fitted[alive], de_score({"saliency": saliency}, {"saliency": 1.0}).mean(1)[alive])
     for name in ("de_score", "de_score_original", "de_score (fitted)"):
         assert np.isnan(found[name][0]).tolist() == [key == "dead" for key in toy.keys]
+
+
+def test_networks_that_choices_were_made_on_are_left_out(toy: Any) -> None:
+    rest = toy.after(2)
+    assert rest.keys == toy.keys[2:]
+    assert rest.targets["accuracy"].tolist() == toy.targets["accuracy"].tolist()[2:]
 
 
 def test_a_term_alone_computes_nothing_else(toy: Any, tmp_path: Path) -> None:
@@ -173,7 +179,7 @@ def test_transformers_have_terms_of_their_own(toy: Any) -> None:
     from terms import needed
 
     bert = replace(toy, family="bert")
-    assert needed("de_score", bert) == ["diversity", "saliency"]
+    assert needed("de_score", bert) == ["diversity", "saliency", "macs"]
     assert needed("de_score_original", bert) == ["original_diversity", "original_saliency"]
     assert needed("de_score", bert, {"complexity": 0.5, "saliency": 0.5}) == ["complexity", "saliency"]
     assert needed("synflow", bert) == ["synflow"]
