@@ -139,7 +139,8 @@ def search_problems(options: SearchOptions, approach: str, here: Location) -> It
     """Check metrics, limits, numbers and files of a search, apart from strategy and super-network."""
     from nas_compress.supernets import replay_of
 
-    if approach not in ("random", "full") and options.population > options.num_evals:
+    unasked = approach == "dynas" and "population" not in options.model_fields_set  # its first batch is a small one
+    if approach not in ("random", "full") and not unasked and options.population > options.num_evals:
         yield Problem(
             (*here, "population"),
             f"{options.population} is larger than num_evals ({options.num_evals}); lower it or raise num_evals",

@@ -196,6 +196,12 @@ def test_a_checkable_config_passes():
     searchable().check()
 
 
+def test_a_short_search_of_the_default_approach_needs_no_population():
+    searchable(num_evals=20).check()
+    with pytest.raises(ConfigError, match="population: 50 is larger than num_evals"):
+        NASConfig(approach="concurrent", concurrent={"supernet": "digits_mbv3", "num_evals": 20}).check()
+
+
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [

@@ -10,8 +10,8 @@ that of the mean rank over the seeds; the intervals are of 95 %, by drawing netw
 
 `de_score` and `de_score_original` are made of columns of their own, which may be asked for as well (`expressivity`,
 `original_complexity`, ...). DE-Score's scale is that of the networks at hand. `--fit-weights` finds the weights (tenths
-that add up to 1) with the largest Kendall tau on one problem, and prints what they come to on all. The last column has
-published values of Spearman's coefficient, see `published.py`.
+that add up to 1, none below .1) with the largest Kendall tau on one problem, and prints what they come to on all. The
+last column has published values of Spearman's coefficient, see `published.py`.
 """
 
 from __future__ import annotations

@@ -78,7 +78,7 @@ def scored(name: str, terms: Mapping[str, Vector], problem: Problem, weights: We
 
 
 def fitted(terms: Mapping[str, Vector], accuracy: Vector) -> dict[str, float]:
-    """Return the weights, tenths that add up to 1, whose DE-Score has the largest Kendall tau with accuracy.
+    """Return the weights, tenths from .1 on that add up to 1, whose DE-Score has the largest Kendall tau with accuracy.
 
     Args:
         terms: Shape (n, seeds) each; those that no network has are left out.
@@ -95,7 +95,6 @@ def fitted(terms: Mapping[str, Vector], accuracy: Vector) -> dict[str, float]:
 
 
 def _simplex(size: int) -> Iterator[list[float]]:
-    """Yield all weights that are multiples of a tenth and add up to 1."""
-    for cuts in itertools.combinations(range(STEPS + size - 1), size - 1):
-        ends = [-1, *cuts, STEPS + size - 1]
-        yield [(after - before - 1) / STEPS for before, after in itertools.pairwise(ends)]
+    """Yield all weights of at least a tenth each that are multiples of it and add up to 1."""
+    for cuts in itertools.combinations(range(1, STEPS), size - 1):
+        yield [(after - before) / STEPS for before, after in itertools.pairwise([0, *cuts, STEPS])]

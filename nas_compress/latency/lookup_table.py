@@ -59,7 +59,7 @@ class LookupTable(LatencyPredictor):
         self._params = Params(supernet)
         self._correction: _Correction | None = None
         self.raw_errors: PredictionErrors | None = None
-        whole = [each for each in table.subnets if self._missing(each) is None]
+        whole = [each for each in table.subnets if self._own.keys() >= set(self._keys(each))]
         if len(whole) >= FEWEST_SUBNETS:
             self._calibrate(self._seen(whole), np.array([table.subnets[each] for each in whole]))
 
@@ -114,12 +114,11 @@ class LookupTable(LatencyPredictor):
         """Return the sums over the blocks in ms, shape (n,), one call's cost added; raises as `predict` does."""
         return np.array([self._sum(architecture) for architecture in architectures])
 
-    def _missing(self, architecture: Architecture) -> str | None:
-        """Return the first block of an architecture that the table lacks; None if it has all."""
-        return next((block.key for block in self._supernet.blocks(architecture) if block.key not in self._own), None)
+    def _keys(self, architecture: Architecture) -> list[str]:
+        return [block.key for block in self._supernet.blocks(architecture)]
 
     def _sum(self, architecture: Architecture) -> float:
-        keys = [block.key for block in self._supernet.blocks(architecture)]
+        keys = self._keys(architecture)
         if missing := next((key for key in keys if key not in self._own), None):
             raise ConfigError(
                 f"the latency table lacks the block {missing!r}; it is unfinished or of a smaller space: run "

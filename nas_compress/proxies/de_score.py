@@ -3,7 +3,7 @@
 Sources: the DE-NAS article (Intel, 2023), section "Train-Free Score", for the terms; the published configuration of
 DE-NAS for which of them a task uses. The article adds terms up as they are, so that the one with the largest numbers
 decides alone; here every term is a logarithm, in units of its spread over a population. The number of MACs is a term of
-our own: on published tables, none of the others ranks networks as well as it does, and all of them add to it.
+our own, without which the score ranks networks of published tables no better than their size does.
 """
 
 from __future__ import annotations
@@ -43,9 +43,12 @@ PUBLISHED_TERMS: Mapping[str, Sequence[str]] = {
 """The terms of DE-NAS's published configurations, by the kind of network."""
 
 DEFAULT_WEIGHTS: Mapping[str, Mapping[str, float]] = {
-    kind: {**dict.fromkeys(terms, 1.0), "macs": float(len(terms))} for kind, terms in PUBLISHED_TERMS.items()
+    "cnn": {"expressivity": 1.0, "complexity": 5.0, "saliency": 1.0, "macs": 3.0},
+    "transformer": {"diversity": 1.0, "saliency": 1.0, "macs": 2.0},
 }
-"""Weights by the kind of network: the published terms, each counted alike, and MACs as much as all of them together."""
+"""Weights by the kind of network. Those of convolutional networks were fitted on 1,000 networks of NAS-Bench-Macro alone
+(`benchmarks/zero_cost --fit-weights`); of transformers, whose diversity no table of convolutions can tell, MACs count as
+much as the published terms together."""
 
 _MAD = 1.4826
 """The standard deviation of a normal distribution over its median absolute deviation."""

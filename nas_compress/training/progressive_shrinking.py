@@ -19,8 +19,9 @@ from nas_compress.training.samplers import SandwichSampler, UniformSampler
 from nas_compress.training.stages import Stage, stages_of
 from nas_compress.training.subnets import Plan, resolution_of, train_subnets
 
-TEACHER_WEIGHT = 0.5
-"""Weight of the teacher against the labels; Once-for-All adds both losses with the ratio 1."""
+TEACHER_WEIGHT, BOTH = 0.5, 2.0
+"""Weight of the teacher against the labels, and the factor that makes their mean the sum which Once-for-All minimises:
+its learning rates are for that."""
 
 
 def progressive_shrinking(supernet: Supernet, config: SupernetTrainConfig) -> Plan:
@@ -36,7 +37,10 @@ def progressive_shrinking(supernet: Supernet, config: SupernetTrainConfig) -> Pl
 
 
 class _Teacher:
-    """The largest sub-network as it was when training with it began."""
+    """The largest sub-network as it was when training with it began; batch norms take each batch's own statistics.
+
+    Once-for-All's teacher is in training mode: the running statistics of a training that is not over lag behind.
+    """
 
     def __init__(self, supernet: Supernet) -> None:
         self._supernet = supernet
@@ -47,6 +51,9 @@ class _Teacher:
         if self._network is None:
             largest = self._supernet.extract(self._supernet.space.largest())
             self._network = largest.to(device_of(self._supernet)).requires_grad_(False).eval()
+            for module in self._network.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.train()
 
     def logits(self, batch: Batch) -> Tensor:
         """Return what it answers."""
@@ -78,8 +85,10 @@ def _phase(supernet: Supernet, config: SupernetTrainConfig, stage: Stage, teache
             supernet.sort_by_importance()
 
     def step(batch: Batch, rng: np.random.Generator, scale: float) -> tuple[Answers, Tensor]:
-        soft = None if teacher is None else teacher.logits(batch)
         architectures = sampler(stage.space, rng)
-        return train_subnets(supernet, batch, architectures, config, scale, teacher=soft, weight=TEACHER_WEIGHT)
+        if teacher is None:
+            return train_subnets(supernet, batch, architectures, config, scale)
+        soft = teacher.logits(batch)
+        return train_subnets(supernet, batch, architectures, config, BOTH * scale, teacher=soft, weight=TEACHER_WEIGHT)
 
     return Phase(stage.epochs, stage.lr, stage.warmup_epochs, step, begin, stage.name)

@@ -191,9 +191,9 @@ def test_fitted_weights_are_those_that_rank_best() -> None:
     rng = np.random.default_rng(0)
     terms = {name: np.exp(rng.normal(size=(60, 1))) for name in ("expressivity", "complexity", "saliency")}
     terms["diversity"] = np.full((60, 1), np.nan)
-    assert fitted(terms, np.log(terms["saliency"][:, 0])) == {"expressivity": 0, "complexity": 0, "saliency": 1}
-    assert fitted(terms, -terms["complexity"][:, 0])["complexity"] == 1
+    assert fitted(terms, np.log(terms["saliency"][:, 0])) == {"expressivity": 0.1, "complexity": 0.1, "saliency": 0.8}
+    assert fitted(terms, -terms["complexity"][:, 0])["complexity"] == 0.8
     both = np.log(terms["saliency"][:, 0]) - np.log(terms["complexity"][:, 0])
     found = fitted(terms, both)
-    assert sum(found.values()) == pytest.approx(1) and found["expressivity"] == 0
-    assert found["saliency"] == pytest.approx(0.5, abs=0.15)
+    assert sum(found.values()) == pytest.approx(1) and found["expressivity"] == 0.1
+    assert found["saliency"] == pytest.approx(0.45, abs=0.15)
