@@ -46,9 +46,9 @@ DEFAULT_WEIGHTS: Mapping[str, Mapping[str, float]] = {
     "cnn": {"expressivity": 1.0, "complexity": 5.0, "saliency": 1.0, "macs": 3.0},
     "transformer": {"diversity": 1.0, "saliency": 1.0, "macs": 2.0},
 }
-"""Weights by the kind of network. Those of convolutional networks were fitted on 1,000 networks of NAS-Bench-Macro alone
-(`benchmarks/zero_cost --fit-weights`); of transformers, whose diversity no table of convolutions can tell, MACs count as
-much as the published terms together."""
+"""Weights by the kind of network. Those of convolutional networks were fitted on 1,000 networks of NAS-Bench-Macro
+alone (`benchmarks/zero_cost --fit-weights`); of transformers, whose diversity no table of convolutions can tell, MACs
+count as much as the published terms together."""
 
 _MAD = 1.4826
 """The standard deviation of a normal distribution over its median absolute deviation."""

@@ -53,7 +53,7 @@ class _Teacher:
             self._network = largest.to(device_of(self._supernet)).requires_grad_(False).eval()
             for module in self._network.modules():
                 if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                    module.train()
+                    module.train().track_running_stats = False  # its own stay as they are
 
     def logits(self, batch: Batch) -> Tensor:
         """Return what it answers."""

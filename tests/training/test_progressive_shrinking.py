@@ -94,6 +94,8 @@ def test_the_teacher_is_the_largest_as_the_first_stage_left_it(
     def look(progress: TrainProgress) -> None:
         if (progress.epoch, progress.step) == (first, progress.steps):
             ends.append(net.extract(largest).eval())
+            for norm in (m for m in ends[0].modules() if isinstance(m, torch.nn.BatchNorm2d)):
+                norm.train()
 
     monkeypatch.setattr("nas_compress.training.examples.distillation_loss", loss)
     first = stages_of(CONFIG, net.space)[0].epochs
