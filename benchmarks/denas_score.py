@@ -43,7 +43,7 @@ from nas_compress.latency.predictor import LatencyPredictor, load_predictor
 from nas_compress.objectives.config import ScoreOptions
 from nas_compress.objectives.cost import Params
 from nas_compress.objectives.de_score import kind_of, sample_within, small_twin
-from nas_compress.proxies.de_score import PUBLISHED_TERMS, Scale, averaged, de_score, network_terms
+from nas_compress.proxies.de_score import DEFAULT_WEIGHTS, PUBLISHED_TERMS, averaged, de_score, network_terms
 from nas_compress.proxies.ntk import ntk_condition_number
 from nas_compress.proxies.nuclear_norm import nuclear_norm_diversity
 from nas_compress.search import SearchProblem
@@ -168,8 +168,9 @@ def run(domain: str, count: int, slow_seeds: int, tables: Path | None) -> None:
     print(f"  Spearman of {count} architectures: with the slow computation, with itself, slow with itself")
     columns = fast, again, slow[0], slow_again[0]
     for name in names:
-        print(f"  {name:13}{compared(*({name: each[name]} for each in columns))}")
-    print(f"  {'together':13}{compared(*columns)}", flush=True)
+        print(f"  {name:13}{compared({name: 1.0}, *columns)}")
+    weights = {name: DEFAULT_WEIGHTS[kind_of(net)][name] for name in names}
+    print(f"  {'together':13}{compared(weights, *columns)}", flush=True)
 
 
 def print_cost(
@@ -193,11 +194,9 @@ def print_cost(
         print(f"  with latency from a table {total:.3f}, the original {original.with_latency:g}: {ratio:.0f}x")
 
 
-def compared(fast: Terms, again: Terms, slow: Terms, slow_again: Terms) -> str:
-    """Return the rank correlations of scores with equal weights: fast with slow, and both with themselves."""
-    scores = [
-        averaged(de_score(each, dict.fromkeys(each, 1.0), Scale.of(each))) for each in (fast, again, slow, slow_again)
-    ]
+def compared(weights: Mapping[str, float], fast: Terms, again: Terms, slow: Terms, slow_again: Terms) -> str:
+    """Return the rank correlations of scores: fast with slow, and both with themselves."""
+    scores = [averaged(de_score(each, weights)) for each in (fast, again, slow, slow_again)]
     pairs = (0, 2), (0, 1), (2, 3)
     return "  ".join(f"{spearmanr(scores[a], scores[b]).statistic:.3f}" for a, b in pairs)
 

@@ -87,7 +87,9 @@ class ScoreOptions(Settings):
     )
     saliency_weight: Weight = Field(None, description="Weight of synflow; null = that of the task.")
     macs_weight: Weight = Field(
-        None, description="Weight of the multiply-accumulates, of which more is better; null = that of the task."
+        None,
+        description="Weight of the multiply-accumulates, of which more is better; null = that of the task, or 0 where "
+        "another weight is set.",
     )
     latency_weight: Weight = Field(None, description="Weight of the latency predicted from `latency.lut`; null = 0.")
     score_batch: Annotated[Count, Field(ge=2)] = Field(8, description="Inputs that the score is computed on.")

@@ -19,9 +19,11 @@ from nas_compress.training.samplers import SandwichSampler, UniformSampler
 from nas_compress.training.stages import Stage, stages_of
 from nas_compress.training.subnets import Plan, resolution_of, train_subnets
 
-TEACHER_WEIGHT, BOTH = 0.5, 2.0
-"""Weight of the teacher against the labels, and the factor that makes their mean the sum which Once-for-All minimises:
-its learning rates are for that."""
+TEACHER_WEIGHT = 0.5
+"""Weight of the teacher against the labels."""
+
+SUM_OF_BOTH = 2.0
+"""What makes the mean of both losses their sum, which Once-for-All minimises and has its learning rates for."""
 
 
 def progressive_shrinking(supernet: Supernet, config: SupernetTrainConfig) -> Plan:
@@ -89,6 +91,8 @@ def _phase(supernet: Supernet, config: SupernetTrainConfig, stage: Stage, teache
         if teacher is None:
             return train_subnets(supernet, batch, architectures, config, scale)
         soft = teacher.logits(batch)
-        return train_subnets(supernet, batch, architectures, config, BOTH * scale, teacher=soft, weight=TEACHER_WEIGHT)
+        return train_subnets(
+            supernet, batch, architectures, config, SUM_OF_BOTH * scale, teacher=soft, weight=TEACHER_WEIGHT
+        )
 
     return Phase(stage.epochs, stage.lr, stage.warmup_epochs, step, begin, stage.name)

@@ -17,7 +17,9 @@ from nas_compress.supernets.mobilenet import MobileNetSupernet
 from nas_compress.training import progressive_shrinking as module
 from nas_compress.training.config import SupernetTrainConfig
 from nas_compress.training.distillation import distillation_loss
+from nas_compress.training.domains import examples_of
 from nas_compress.training.progressive_shrinking import progressive_shrinking
+from nas_compress.training.samplers import UniformSampler
 from nas_compress.training.stages import stages_of
 from nas_compress.training.trainer import TrainProgress, train_supernet
 
@@ -113,6 +115,31 @@ def test_the_teacher_is_the_largest_as_the_first_stage_left_it(
         with torch.no_grad():
             assert torch.equal(logits, ends[0](batch.at(12)))
     assert not equal(weights(net.extract(largest)), weights(ends[0]))
+
+
+def test_a_taught_step_adds_both_losses_and_leaves_the_teacher_as_it_was(data: ImageData, make_supernet: Make) -> None:
+    net, cross_entropy = make_supernet().train(), torch.nn.functional.cross_entropy
+    stage = stages_of(CONFIG, net.space)[1]
+    teacher = module._Teacher(net)
+    teacher.take()
+    before = {name: tensor.clone() for name, tensor in teacher.state().items()}
+    batch = examples_of(data, CONFIG, torch.device("cpu"), 12).validation(torch.arange(12), torch.device("cpu"))
+    torch.manual_seed(0)  # of dropout
+    module._phase(net, CONFIG, stage, teacher).step(batch, np.random.default_rng(0), 1.0)
+    found = {name: p.grad.clone() for name, p in net.named_parameters() if p.grad is not None}
+    assert equal(dict(teacher.state()), before)
+
+    net.zero_grad()
+    soft = teacher.logits(batch).softmax(1)
+    torch.manual_seed(0)
+    for architecture in UniformSampler(stage.subnets_per_step)(stage.space, np.random.default_rng(0)):
+        with net.activate(architecture):
+            logits = net(batch.at(net.resolution(architecture)))
+        smoothing = CONFIG.label_smoothing
+        loss = cross_entropy(logits, batch.labels, label_smoothing=smoothing) + cross_entropy(logits, soft)
+        loss.backward()
+    for name, gradient in found.items():
+        torch.testing.assert_close(gradient, net.get_parameter(name).grad)
 
 
 def test_channels_are_sorted_once_and_the_largest_stays_what_it_was(
