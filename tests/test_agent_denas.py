@@ -47,6 +47,22 @@ def test_nothing_is_extracted_but_untrained_networks(config, monkeypatch):
     assert "DE-Score" in config.denas.results_csv_path.read_text().splitlines()[0]
 
 
+@pytest.mark.parametrize(
+    ("given", "weights"),
+    [
+        ({}, {"diversity": 1, "saliency": 1, "macs": 2}),
+        ({"saliency_weight": 3.0}, {"diversity": 1, "saliency": 3}),
+        ({"saliency_weight": 3.0, "macs_weight": 1.0}, {"diversity": 1, "saliency": 3, "macs": 1}),
+        ({"macs_weight": 0.0}, {"diversity": 1, "saliency": 1}),
+    ],
+)
+def test_macs_count_by_themselves_only_where_no_weight_is_set(config, given, weights):
+    for name, value in given.items():
+        setattr(config.denas, name, value)
+    (score,) = NAS(config).objectives()
+    assert score.context()["weights"] == weights and set(score.context()["terms"]) == set(weights)
+
+
 def test_the_best_structure_is_written_and_built(config, tmp_path):
     result = NAS(config).search()
     path = tmp_path / "results.best_structure.json"
