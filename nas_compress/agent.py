@@ -31,7 +31,7 @@ from nas_compress.records import context_hash
 from nas_compress.replay import Replay, load_replay
 from nas_compress.result import SearchResult
 from nas_compress.search import SearchProblem, SearchStrategy, strategies
-from nas_compress.search.plug_in import OwnStrategy, check_own, describe_own, make_own
+from nas_compress.search.plug_in import OwnStrategy, check_own, describe_own, is_inner, make_own
 from nas_compress.space import Architecture, SearchSpace
 from nas_compress.stopping import StopRules
 from nas_compress.structure import best_structure, structure_path
@@ -59,8 +59,8 @@ class NAS:
         supernet: A super-network of one's own, trained, in place of the one that the config names.
         data: Data of one's own, in place of the dataset that the config names.
         strategy: A strategy of one's own, in place of that of the approach: a subclass of `SearchStrategy`, a function
-            `(problem, seed=, population=)` that makes one, or an algorithm object of pymoo's. What is measured, and how
-            much, is still that of the approach's section.
+            `(problem, seed=, population=)` that makes one, or an algorithm object of pymoo's, which is what searches on
+            the predictions of an approach that makes some. What is measured, and how much, is the section's.
         model_builder: With approach `basic`: returns a model for plain values by name. This function and the next two
             may be set as attributes, too.
         train_func: With approach `basic`: trains a model in place; may be left out.
@@ -98,7 +98,7 @@ class NAS:
         self.eval_func = eval_func
         if strategy is not None:
             check_own(strategy)
-        self._load = lru_cache(maxsize=1)(_supernet)
+        self._load = lru_cache(maxsize=1)(load_supernet)
         self._in_precisions = lru_cache(maxsize=1)(in_precisions)
         self._loaded_data: tuple[Any, Data] | None = None
         self._load_replay = lru_cache(maxsize=1)(load_replay)
@@ -109,6 +109,7 @@ class NAS:
             own_supernet=self._own_supernet is not None,
             own_data=self._own_data is not None,
             own_strategy=self._own_strategy is not None,
+            own_algorithm=is_inner(self._own_strategy, self.config.approach),
         )
         functions = ("model_builder", "train_func", "eval_func")
         given = ("_own_supernet", "_own_data") if self._basic else functions
@@ -134,13 +135,14 @@ class NAS:
             DataError: The data is not for the net: another task, other channels, classes or vocabulary.
         """
         section, net = self._section, self._own_supernet
+        named = str(section.supernet), section.supernet_ckpt_path
         if not self._measures_quality:
-            return net or self._load(str(section.supernet), section.supernet_ckpt_path, False, None, self.config.seed)
+            return net or self._load(*named, trained=False, seed=self.config.seed)
         from nas_compress.data.fit import check_network, outputs
 
         if net is None:
             count = outputs(self.data)
-            net = self._load(str(section.supernet), section.supernet_ckpt_path, True, count, self.config.seed)
+            net = self._load(*named, num_classes=count, seed=self.config.seed)
         check_network(self.data, net)
         return net if section.precision is None else self._in_precisions(net, section.precision.model_dump_json())
 
@@ -297,9 +299,11 @@ class NAS:
 
     def _strategy(self, problem: SearchProblem) -> SearchStrategy:
         seed, population = self.config.seed, POPULATION if self._basic else self._section.population
-        if self._own_strategy is not None:
-            return make_own(self._own_strategy, problem, seed=seed, population=population)
         options = self.config.strategy_options()
+        if is_inner(self._own_strategy, self.config.approach):
+            options["algorithm"] = self._own_strategy
+        elif self._own_strategy is not None:
+            return make_own(self._own_strategy, problem, seed=seed, population=population)
         return strategies.get(self.config.strategy)(problem, seed=seed, population=population, **options)
 
     def build(self, architecture: Architecture) -> Any:
@@ -366,9 +370,9 @@ class NAS:
             "seed": self.config.seed,
             "space": problem.space.describe(),
         }
-        if own:
+        if own and not is_inner(self._own_strategy, self.config.approach):
             identity |= own
-        elif options := self.config.strategy_options():
+        elif options := self.config.strategy_options() | own:
             identity["options"] = options
         if problem.constraints:
             names = dict.fromkeys(canonical(name) for name, _ in section.limits)
@@ -392,7 +396,3 @@ class NAS:
         if self._section.precision is not None:
             context["quantization"] = cast("PrecisionSupernet", searched).conditions()
         return context
-
-
-def _supernet(name: str, checkpoint: Path | None, trained: bool, classes: int | None, seed: int) -> Supernet:
-    return load_supernet(name, checkpoint, trained=trained, num_classes=classes, seed=seed)

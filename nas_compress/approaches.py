@@ -347,6 +347,10 @@ PREDICTING: tuple[str, ...] = tuple(name for name, options in OPTIONS.items() if
 """The approaches that search on predictions, with an inner algorithm."""
 
 
+STRATEGY_OPTIONS = ("predictor", "batch", "generations", "validation_only", "training_samples", "reference_points")
+"""What `SearchOptions.strategy_options` hands to a strategy: without effect where that is a user's own."""
+
+
 def approaches_with(option: str) -> list[str]:
     """Return the approaches that have an option."""
     return [name for name, options in OPTIONS.items() if option in options.model_fields]

@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, PrivateAttr, ValidationError, model_validator
 
-from nas_compress import checks, search_checks
+from nas_compress import checks, search_checks, strategy_checks
 from nas_compress.approaches import (
     APPROACHES,
     PREDICTING,
@@ -317,7 +317,14 @@ class NASConfig(Settings):
     def max_trials(self, value: int | None) -> None:
         self.search.max_trials = value
 
-    def check(self, *, own_supernet: bool = False, own_data: bool = False, own_strategy: bool = False) -> None:
+    def check(
+        self,
+        *,
+        own_supernet: bool = False,
+        own_data: bool = False,
+        own_strategy: bool = False,
+        own_algorithm: bool = False,
+    ) -> None:
         """Check what no single field shows: names, files, metrics and numbers that must fit together.
 
         Takes well under a second and imports no deep-learning library, so it comes before any work.
@@ -325,16 +332,19 @@ class NASConfig(Settings):
         Args:
             own_supernet: A super-network is given as an object; its name and weights here are not looked at.
             own_data: Data are given as an object; their name and path here are not looked at.
-            own_strategy: A strategy is given as an object; the algorithm and its options here are not looked at.
+            own_strategy: A strategy is given as an object; what has no effect beside it is refused.
+            own_algorithm: That object searches on the predictions alone, with the options of the approach.
 
         Raises:
             ConfigError: Everything that is wrong, one problem a line.
         """
-        problems = list(self._problems(own_supernet, own_data, own_strategy))
+        problems = list(self._problems(own_supernet, own_data, own_strategy, own_algorithm))
         if problems:
             raise config_error(problems, self._source)
 
-    def _problems(self, own_supernet: bool, own_data: bool, own_strategy: bool) -> Iterator[Problem]:
+    def _problems(
+        self, own_supernet: bool, own_data: bool, own_strategy: bool, own_algorithm: bool
+    ) -> Iterator[Problem]:
         here: Location = ("nas", self.approach)
         search: Location = ("nas", "search")
         try:  # lists may have been changed in place, which assignment does not see
@@ -342,12 +352,17 @@ class NASConfig(Settings):
         except ValidationError as error:
             yield from problems_of(error, type(self), ("nas",))
             return
+        algorithm = None if own_strategy else self.search_algorithm
+        if own_strategy:
+            yield from strategy_checks.named_problems(self.search_algorithm, search)
         if self.approach == "basic":
             yield from basic_problems(self, own_strategy=own_strategy)
             return
         section = self.section
-        if not own_strategy:
-            yield from search_checks.strategy_problems(section, self.approach, self.search_algorithm, here, search)
+        if own_strategy and not own_algorithm:
+            yield from strategy_checks.own_strategy_problems(section, here)
+        else:
+            yield from search_checks.strategy_problems(section, self.approach, algorithm, here, search)
         yield from search_checks.search_problems(section, self.approach, here)
         yield from search_checks.precision_problems(section, None if own_supernet else section.supernet, here)
         yield from checks.direction_problems(self.metrics, self.higher_is_better, search)

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.logging import RichHandler
@@ -187,12 +187,21 @@ def show_search(result: SearchResult) -> None:
         say(f"hypervolume {volumes[-1]:.4g} of 1; {result.hypervolume_conditions()}")
     for metric, scores in result.provenance.get("strategy", {}).get("predictors", {}).items():
         figures = f"Kendall tau {scores['kendall_tau']:.3f}, mean error {scores['mape']:.3g} %"
-        say(f"predictor of {metric} ({scores['predictor']}), cross-validated on {scores['measurements']}: {figures}")
+        name = f"{scores['predictor']}{_choice(scores)}"
+        say(f"predictor of {metric} ({name}), cross-validated on {scores['measurements']}: {figures}")
     for each in result.provenance.get("finalists", ()):
         measured = each["error"] or f"measured {each['measured_ms']:.4g} ± {each['spread_ms']:.2g} ms"
         say(f"latency on the front: predicted {each['predicted_ms']:.4g} ms, {measured}")
     if errors := result.provenance.get("prediction_errors"):
         say(f"error of the predictions on the front: {errors}")
+
+
+def _choice(scores: Mapping[str, Any]) -> str:
+    """Return what a predictor that chooses among others chose in the last fit, as an addition to its name."""
+    if chosen := scores.get("chosen"):
+        return f": {chosen}"
+    weights = scores.get("weights", {}).items()
+    return ": " + ", ".join(f"{weight:.2f} {name}" for name, weight in weights) if weights else ""
 
 
 def show_measurements(rows: Sequence[tuple[Objective, Measurement]]) -> None:

@@ -6,6 +6,7 @@ import operator
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import product
 
 from nas_compress.errors import ConfigError
 
@@ -68,6 +69,17 @@ def keeps(constraints: Iterable[Constraint], values: Mapping[str, float], larges
         largest: The values of the largest architecture, as far as they are known.
     """
     return all(c.met(values[c.name], largest) for c in constraints if not c.relative or c.name in largest)
+
+
+def exclusive(constraints: Iterable[Constraint]) -> list[tuple[Constraint, Constraint]]:
+    """Return the pairs of limits on one metric that no value keeps; relative limits are not looked at."""
+    known = [c for c in constraints if not c.relative]
+    pairs = product([c for c in known if c.op[0] == ">"], [c for c in known if c.op[0] == "<"])
+    return [
+        (low, high)
+        for low, high in pairs
+        if low.name == high.name and not (low.met(high.bound, {}) and high.met(low.bound, {}))
+    ]
 
 
 def parse_constraint(text: str, *, name: str, unit: str) -> Constraint:

@@ -50,6 +50,9 @@ _LIMITS: Mapping[str, tuple[str, str, float, str]] = {
 }
 """DE-NAS's limits: metric, sign, our unit over theirs, and how ours is written."""
 
+_SIZES = ("population", "crossover_num", "mutation_num")
+"""What the size of a generation follows from; null, 0 and the like are left for validation."""
+
 DENAS_KEYS: tuple[str, ...] = ("population_num", "max_epochs", *_LIMITS)
 """Keys of DE-NAS's files that stand for keys of ours."""
 
@@ -77,9 +80,9 @@ def translated(section: Mapping[str, Any], population: int) -> dict[str, Any]:
         ours["population"] = _number(section, "population_num", whole=True)
     if "max_epochs" in section:
         _refuse_both(section, "max_epochs", "num_evals")
-        children = sum(int(section.get(key) or 0) for key in ("crossover_num", "mutation_num"))
-        size = max(int(ours.get("population", population)), children)
-        ours["num_evals"] = int(_number(section, "max_epochs", whole=True)) * size
+        given = {key: _number(ours, key, whole=True) for key in _SIZES if ours.get(key)}
+        size = max(given.get("population", population), given.get("crossover_num", 0) + given.get("mutation_num", 0))
+        ours["num_evals"] = _number(section, "max_epochs", whole=True) * size
     for key in (key for key in _LIMITS if key in section and section[key] is not None):
         metric, sign, factor, unit = _LIMITS[key]
         text = f"{sign} {_number(section, key) * factor:.15g}{unit}"

@@ -15,12 +15,19 @@ from nas_compress.checks import (
     needs_data,
     raised_problems,
 )
-from nas_compress.constraints import Limit, limit_texts
+from nas_compress.constraints import Limit, exclusive, limit_texts, parse_constraint
 from nas_compress.denas_keys import ENGINE
 from nas_compress.errors import NASError, suggest
 from nas_compress.objectives.config import TERMS, ScoreOptions
 from nas_compress.settings import Location, Problem, show
+from nas_compress.supernets.asr_config import ASRS
+from nas_compress.supernets.bert_config import BERTS
+from nas_compress.supernets.conv_chain_config import CONV_CHAINS
+from nas_compress.supernets.hat_config import HATS
+from nas_compress.supernets.mobilenet_config import MOBILENETS
 from nas_compress.supernets.precision_config import LATENCY_BACKENDS
+from nas_compress.supernets.resnet_config import RESNETS
+from nas_compress.supernets.vit_config import VITS
 
 if TYPE_CHECKING:
     from nas_compress.compression.options import Engine
@@ -148,7 +155,7 @@ def search_problems(options: SearchOptions, approach: str, here: Location) -> It
     yield from metric_problems(options.metrics, here)
     yield from constraint_problems(options, here)
     yield from relative_problems(options, approach, options.constraints, here)
-    yield from score_problems(options, here)
+    yield from score_problems(options, getattr(options, "supernet", None), here)
     yield from zero_cost_problems(options, here)
     if "latency" in options.measured and replay_of(getattr(options, "supernet", None)) is None:
         yield from latency_problems(options.latency, (*here, "latency"))
@@ -158,18 +165,37 @@ def search_problems(options: SearchOptions, approach: str, here: Location) -> It
         yield from file_problems(options.warm_start, (*here, "warm_start"))
 
 
-def score_problems(options: SearchOptions, here: Location) -> Iterator[Problem]:
-    """Check the weights of the train-free score, if it is measured."""
+def score_problems(options: SearchOptions, supernet: str | None, here: Location) -> Iterator[Problem]:
+    """Check the weights of the train-free score, if it is measured.
+
+    Args:
+        options: What is searched.
+        supernet: The super-network's name, if that is known.
+        here: Where the options stand.
+    """
+    from nas_compress.proxies.de_score import DEFAULT_WEIGHTS
+
     if "de_score" not in options.measured or not isinstance(options, ScoreOptions):
         return
-    weights = options.weights()
-    if len(weights) == len(TERMS) and not any(weights.values()):
-        yield Problem(here, f"all weights of the score are 0; give one of {', '.join(TERMS)} more")
+    weights, kinds = options.weights(), _kinds(supernet)
+    convolutional = kinds == ["cnn"]
+    if convolutional and weights.get("diversity"):
+        reason = f"does not go with {supernet!r}, which has no attention"
+        yield Problem((*here, "diversity_weight"), f"{show(weights['diversity'])} {reason}; leave it out")
+    if not any(any(options.weights_over(DEFAULT_WEIGHTS[kind]).values()) for kind in kinds):
+        terms = [term for term in TERMS if not (convolutional and term == "diversity")]
+        yield Problem(here, f"all weights of the score are 0; give one of {', '.join(terms)} more")
     if weights.get("latency") and options.latency.lut is None:
         reason = "wants latency.lut, a table of nas-compress build-lut; without one, put latency among metrics"
         yield Problem((*here, "latency_weight"), reason)
     elif weights.get("latency") and "latency" not in options.measured:
         yield from latency_problems(options.latency, (*here, "latency"))
+
+
+def _kinds(supernet: str | None) -> list[str]:
+    """Return the kinds of network, by which the score's terms differ, that a super-network may be of."""
+    families = {"cnn": (CONV_CHAINS, MOBILENETS, RESNETS), "transformer": (ASRS, BERTS, HATS, VITS)}
+    return [kind for kind, each in families.items() if any(supernet in names for names in each)] or list(families)
 
 
 def zero_cost_problems(options: SearchOptions, here: Location) -> Iterator[Problem]:
@@ -189,14 +215,21 @@ def zero_cost_problems(options: SearchOptions, here: Location) -> Iterator[Probl
 
 
 def constraint_problems(options: SearchOptions, here: Location) -> Iterator[Problem]:
-    """Check that limits are on metrics that exist, in their units."""
+    """Check that limits are on metrics that exist, in their units, and can all be kept."""
     from nas_compress.objectives import objectives
 
+    limits = []
     for name, text in options.limits:
         location = (*here, "constraints", name)
-        yield from (
+        problems = list(
             limit_problems(name, text, location) if name in objectives else name_problems(objectives, name, location)
         )
+        yield from problems
+        if not problems:
+            unit = objectives.entry(name).info["unit"]
+            limits.append(parse_constraint(text, name=canonical(name), unit=unit))
+    for low, high in exclusive(limits):
+        yield Problem((*here, "constraints", low.name), f"{low} and {high} exclude each other")
 
 
 def relative_problems(

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nas_compress.errors import ArchitectureError, ConfigError
+from nas_compress.errors import ArchitectureError, ConfigError, NASError
 from nas_compress.files import replacing
 from nas_compress.result import SearchResult
 from nas_compress.space import Architecture
@@ -63,25 +64,31 @@ class Structure:
         Raises:
             ConfigError: It is missing, damaged, something else, or of a later version.
         """
-        try:
-            content = json.loads(Path(path).read_text(encoding="utf-8"))
-        except OSError as error:
-            raise ConfigError(f"cannot read {path}: {error.strerror or error}") from error
-        except ValueError as error:
-            raise ConfigError(f"{path} is not JSON: {error}") from None
+        with _naming(path):
+            try:
+                content = json.loads(Path(path).read_text(encoding="utf-8"))
+            except OSError as error:
+                raise ConfigError(f"cannot read it: {error.strerror or error}") from error
+            except (ValueError, RecursionError) as error:
+                raise ConfigError(f"is not JSON: {error}") from None
+            return cls._of(content)
+
+    @classmethod
+    def _of(cls, content: Any) -> Structure:
+        """Return the structure of a file's content."""
         if not isinstance(content, dict) or content.get("format") != FORMAT:
-            raise ConfigError(f"{path} holds no structure; wants a file that a search wrote (format {FORMAT!r})")
+            raise ConfigError(f"holds no structure; wants a file that a search wrote (format {FORMAT!r})")
         version = content.get("version")
-        if not isinstance(version, int) or not 1 <= version <= VERSION:
-            raise ConfigError(f"{path} is of version {version!r}; this nas_compress reads versions up to {VERSION}")
+        if type(version) is not int or not 1 <= version <= VERSION:
+            raise ConfigError(f"is of version {version!r:.60}; this nas_compress reads versions up to {VERSION}")
         for key, kind in _KEYS.items():
             if not isinstance(content.get(key), kind):
-                raise ConfigError(f"{path}: {key} is {content.get(key)!r:.60}; wants a {kind.__name__}")
+                raise ConfigError(f"{key} is {content.get(key)!r:.60}; wants a {kind.__name__}")
         try:
             architecture = Architecture(content["architecture"])
         except (ArchitectureError, TypeError) as error:
-            raise ConfigError(f"{path}: architecture: {error}") from None
-        return cls(content["supernet"], architecture, _numbers(content["values"], path))
+            raise ConfigError(f"architecture: {error}") from None
+        return cls(content["supernet"], architecture, _numbers(content["values"]))
 
 
 def best_structure(result: SearchResult, metric: str | None = None) -> Structure:
@@ -115,23 +122,52 @@ def load_best_structure(
         structure: A structure, or the file that holds it.
         checkpoint: Weights to inherit: of the super-network, or of a pretrained BERT with or without a head for the
             task. Without one they are the super-network's initial ones.
-        supernet: The super-network, where it is not a registered one.
-        num_classes: Number of logits (of tokens, for speech); the registered net's by default.
+        supernet: The super-network, where it is not a registered one; its name, if it has one, is the structure's.
+        num_classes: Number of logits (of tokens, for speech) of a registered net; its own by default.
         seed: Seed of initial weights.
 
     Raises:
-        ConfigError: The file is no structure.
+        ConfigError: The file is no structure, or of another super-network than the one that is given.
         UnknownNameError: No super-network has the name that it gives.
         ArchitectureError: The architecture is not in the super-network's space.
         CheckpointError: The weights are missing, damaged, or of another net.
     """
     from nas_compress.supernets import load_supernet
 
+    path = None if isinstance(structure, Structure) else structure
     found = structure if isinstance(structure, Structure) else Structure.load(structure)
-    net = supernet or load_supernet(found.supernet, trained=False, num_classes=num_classes, seed=seed)
+    if supernet is not None:
+        _check_given(supernet, num_classes)
+    with _naming(path):
+        name = getattr(supernet, "name", None)
+        if name and name != found.supernet:
+            raise ConfigError(f"is of super-network {found.supernet!r}; {name!r} is given")
+        net = supernet or load_supernet(found.supernet, trained=False, num_classes=num_classes, seed=seed)
+        net.space.validate(found.architecture)
     if checkpoint is not None:
         _inherit(net, checkpoint)
     return net.extract(found.architecture)
+
+
+def _check_given(supernet: object, num_classes: int | None) -> None:
+    """Check what is given as a super-network, and that nothing is asked for that it has already."""
+    from nas_compress.supernets.base import Supernet
+
+    if not isinstance(supernet, Supernet):
+        raise ConfigError(f"supernet is a {type(supernet).__name__}; wants a super-network, as load_supernet returns")
+    if num_classes is not None:
+        raise ConfigError("num_classes and supernet are both given; the super-network has its own logits, give one")
+
+
+@contextmanager
+def _naming(path: str | os.PathLike[str] | None) -> Iterator[None]:
+    """Put the file in front of what is wrong with it; None where there is no file."""
+    try:
+        yield
+    except NASError as error:
+        if path is not None:
+            error.args = (f"{os.fspath(path)}: {error}",)
+        raise
 
 
 def _inherit(net: Supernet, checkpoint: str | Path) -> None:
@@ -148,10 +184,10 @@ def _inherit(net: Supernet, checkpoint: str | Path) -> None:
     load_checkpoint(net, checkpoint)
 
 
-def _numbers(values: Mapping[str, Any], path: object) -> dict[str, float]:
+def _numbers(values: Mapping[str, Any]) -> dict[str, float]:
     for name, value in values.items():
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-            raise ConfigError(f"{path}: values: {name} is {value!r:.60}; wants a number")
+            raise ConfigError(f"values: {name} is {value!r:.60}; wants a number")
     return {name: float(value) for name, value in values.items()}
 
 

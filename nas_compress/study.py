@@ -13,11 +13,12 @@ from typing import Any
 
 from nas_compress.archive import Archive
 from nas_compress.constraints import Constraint, keeps
-from nas_compress.errors import ConfigError, EvaluationError, InfeasibleError
+from nas_compress.errors import ConfigError, EvaluationError, InfeasibleError, NASError, TrainingError, first_line
 from nas_compress.objectives.base import AnalyticObjective, Objective
 from nas_compress.records import Record, differences
 from nas_compress.result import SearchResult
 from nas_compress.search import SearchProblem, SearchStrategy, Trial
+from nas_compress.search.feasible import SMALL
 from nas_compress.search.volume import VolumeCurve
 from nas_compress.space import Architecture
 from nas_compress.stopping import Stop, StopRules, StopWatch
@@ -98,6 +99,7 @@ class Study:
         self._on_trial = on_trial
         self._keys: dict[str, str] = {}
         self._measured = 0
+        self._warned: set[tuple[str, type[Exception]]] = set()
         self._curve = VolumeCurve(problem.objectives, reference)
         self._watch = StopWatch(rules, self._curve)
         self._trials: list[Trial] = []
@@ -115,6 +117,8 @@ class Study:
                 to it.
             InfeasibleError: No trial keeps all limits; the message gives the closest. The measurements are kept.
             ArchiveError: The archive or the table cannot be written.
+            NASError: Any other that an evaluation raises, save `EvaluationError` and `TrainingError`: those, and errors
+                that are none of the package's, are about one architecture, which is recorded as failed.
         """
         known = len(self.archive) > 0
         csv_path, table = self._csv_path, None
@@ -152,9 +156,17 @@ class Study:
             if len(batch) < len(asked) and (stop := self._watch.out_of_time()):
                 return stop
         if not asked:
-            return Stop("exhausted", "there is nothing left to ask for")
+            return Stop("exhausted", self._nothing_left())
         self.strategy.tell(batch)
         return None
+
+    def _nothing_left(self) -> str:
+        """Say that the space is exhausted, or that no more was found: of a large one, a limited part is never known."""
+        computed = {o.name for o in self.problem.metrics if isinstance(o, AnalyticObjective)}
+        limited = any(c.name in computed for c in self.problem.constraints)
+        if limited and self.problem.space.size() > max(SMALL, len(self._trials)):
+            return "no further architecture within the limits was found"
+        return "there is nothing left to ask for"
 
     def _try(self, architecture: Architecture, table: ResultsCSV | None) -> Trial:
         before = self._measured
@@ -194,9 +206,13 @@ class Study:
         try:
             module: Any = subnet() if objective.uses_subnet else None
             measurement = objective.measure(module, architecture)
-        except EvaluationError as error:
+        except (EvaluationError, TrainingError) as error:
             logger.warning("%s of %s failed: %s", objective.name, architecture, error)
             return Record(*key, error=str(error) or type(error).__name__)
+        except NASError:
+            raise
+        except Exception as error:
+            return Record(*key, error=self._surprise(objective, architecture, error))
         if not math.isfinite(measurement.value):
             logger.warning("%s of %s is %s", objective.name, architecture, measurement.value)
             return Record(*key, error=f"the value is {measurement.value}", provenance=measurement.provenance)
@@ -204,6 +220,17 @@ class Study:
         if spread is not None and not math.isfinite(spread):
             spread = None
         return Record(*key, value=float(measurement.value), spread=spread, provenance=measurement.provenance)
+
+    def _surprise(self, objective: Objective, architecture: Architecture, error: Exception) -> str:
+        """Return an error that is none of the package's as a failure's text; each kind of it is a warning once."""
+        kind, line = type(error).__name__, first_line(error)
+        text = kind if line == kind else f"{kind}: {line}"
+        known = (objective.name, type(error)) in self._warned
+        self._warned.add((objective.name, type(error)))
+        level = logging.DEBUG if known else logging.WARNING
+        logger.log(level, "%s of %s failed: %s", objective.name, architecture, text)
+        logger.debug("%s failed", objective.name, exc_info=error)
+        return text
 
     def _add_context(self, objective: Objective) -> str:
         """Return the hash of what an objective is measured on; a change since earlier measurements is logged."""

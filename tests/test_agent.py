@@ -350,21 +350,45 @@ class FromTheEnd(SearchStrategy):
 )
 def test_a_strategy_of_ones_own(config, own):
     config.dynas.metrics, config.search_space = ["macs"], {"ks": [3], "r": [8]}
-    config.dynas.predictor, config.search_algorithm = "not looked at", "nor is this"
     result = NAS(config, strategy=own).search()
     assert len(result) == 14
     assert NAS(config, strategy=own).search().provenance["measured_now"] == 0
     name = result.provenance["search"]["algorithm"]
     assert name.startswith("test_agent.") and ("step=2" in name) == isinstance(own, partial)
-    config.dynas.predictor, config.search_algorithm = "gp", None
     with pytest.raises(ArchiveError, match="algorithm"):
         NAS(config).search()
+
+
+def test_options_without_effect_beside_a_strategy_of_ones_own_are_refused(config):
+    config.dynas.predictor, config.dynas.batch, config.search_algorithm = "ridge", 3, "age"
+    with pytest.raises(ConfigError) as refused:
+        NAS(config, strategy=FromTheEnd)
+    for name in ("nas.dynas.predictor: 'ridge'", "nas.dynas.batch: 3", "nas.search.search_algorithm: 'age'"):
+        assert f"{name} has no effect beside a strategy of your own" in str(refused.value)
+
+
+class Start:
+    """An object without a text of its own: the default one holds its address."""
+
+
+def test_a_search_goes_on_with_an_object_among_the_options_of_its_strategy(config):
+    def own(problem, start, key, **options):
+        return FromTheEnd(problem, **options)
+
+    config.dynas.metrics, config.search_space = ["macs"], {"ks": [3], "r": [8]}
+    NAS(config, strategy=partial(own, start=Start(), key=lambda: 0)).search()
+    again = NAS(config, strategy=partial(own, start=Start(), key=lambda: 0)).search()
+    assert again.provenance["measured_now"] == 0
+    assert "Start object" in again.provenance["search"]["algorithm"]
+    with pytest.raises(ArchiveError, match="algorithm"):
+        NAS(config, strategy=partial(own, start="begin", key=lambda: 0)).search()
 
 
 def test_an_algorithm_object_of_pymoo(config):
     from pymoo.algorithms.moo.nsga2 import NSGA2
 
-    config.dynas.metrics = ["macs", "params"]
+    section = config.evolutionary = config.evolutionary.model_copy(update=dict(config.dynas) | {"predictor": None})
+    config.approach, section.metrics = "evolutionary", ["macs", "params"]
     algorithm = NSGA2(pop_size=6)
     result = NAS(config, strategy=algorithm).search()
     assert len({t.architecture for t in result}) == 14

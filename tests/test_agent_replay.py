@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from nas_compress import NAS, NASConfig
 from nas_compress.cli import app
-from nas_compress.errors import ConfigError
+from nas_compress.errors import ArchiveError, ConfigError
 from nas_compress.recipe import Recipe
 from nas_compress.replay import load_replay, replays
 from nas_compress.supernets import replay_of, supernets
@@ -67,6 +67,29 @@ def test_dynas_on_a_restricted_space(config, shared_data):
     result = NAS(config).search()
     genes = np.array([trial.architecture["op"] for trial in result])
     assert len(result) == 30 and genes.min() == 1 and (genes[:, 3] == 2).all()
+
+
+@pytest.mark.parametrize("approach", ["concurrent", "dynas", "full"])
+def test_an_algorithm_object_of_pymoo_searches_on_the_predictions(config, approach):
+    from pymoo.algorithms.moo.spea2 import SPEA2
+
+    config.approach, section = approach, getattr(config, approach)
+    for name in ("supernet", "dataset_path", "population", "num_evals", "results_csv_path"):
+        setattr(section, name, getattr(config.random, name))
+    section.metrics, section.predictor, algorithm = ["acc", "macs"], "ridge", SPEA2(pop_size=10)
+    if approach != "dynas":
+        section.generations = 3
+    result = NAS(config, strategy=algorithm).search()
+    assert result.provenance["strategy"]["predictors"]["acc"]["predictor"] == "ridge"
+    search = result.provenance["search"]
+    assert search["algorithm"] == approach and "SPEA2" in search["options"]["algorithm"]
+    assert search["options"]["predictor"] == "ridge"
+    assert NAS(config, strategy=algorithm).search().provenance["measured_now"] == 0
+    with pytest.raises(ArchiveError, match="options"):
+        NAS(config).search()
+    config.search_algorithm = "age"
+    with pytest.raises(ConfigError, match="search_algorithm: 'age' has no effect beside a strategy of your own"):
+        NAS(config, strategy=algorithm)
 
 
 def test_reference_points_reach_the_algorithm(config):

@@ -1,6 +1,7 @@
 """`score` on the command line."""
 
 import re
+import time
 
 import pytest
 from typer.testing import CliRunner
@@ -59,6 +60,31 @@ def test_every_score_has_a_value_or_a_reason(run, supernet):
 def test_mistakes(run, supernet, arguments, words):
     done = run(supernet, *arguments)
     assert done.exit_code == 2 and words in done.output + done.stderr
+
+
+def test_the_first_call_is_not_in_the_seconds(run, monkeypatch):
+    calls = []
+
+    def measured(network, inputs, names, **options):
+        calls.append(names)
+        spent = time.process_time() + (0.3 if len(calls) == 1 else 0)
+        while time.process_time() < spent:
+            pass
+        return {name: 1.0 for name in names}
+
+    monkeypatch.setattr("nas_compress.proxies.score", measured)
+    done = run("digits_resnet", "smallest", "--names", "synflow", "--names", "params")
+    assert done.exit_code == 0, done.output
+    seconds = [float(each) for each in re.findall(r"([\d.]+) CPU s", done.output)]
+    assert len(seconds) == 2 and max(seconds) < 0.2
+
+
+def test_what_is_made_of_scores_is_no_score(run):
+    done = run("digits_resnet", "smallest", "--names", "de_score")
+    assert done.exit_code == 2 and "unknown zero-cost proxy 'de_score'" in done.output + done.stderr
+    assert "It is not de_score, which compares networks" in " ".join(
+        CliRunner().invoke(app, ["score", "--help"]).output.replace("│", " ").split()
+    )
 
 
 def test_proxies_are_listed():

@@ -70,6 +70,14 @@ def test_a_search_says_why_it_ended_and_what_its_hypervolume_refers_to(printed):
     assert "latency (ms)" in printed()
 
 
+def test_the_choice_of_a_predictor_is_named():
+    assert console._choice({"predictor": "gp"}) == ""
+    assert console._choice({"predictor": "auto", "chosen": "svr"}) == ": svr"
+    assert (
+        console._choice({"predictor": "ensemble", "weights": {"gp": 0.754, "ridge": 0.246}}) == ": 0.75 gp, 0.25 ridge"
+    )
+
+
 def test_progress_has_the_hypervolume(capsys):
     trial = Trial(distinct(1)[0], {"acc": 1.0})
     with console.search_progress() as update:

@@ -1,3 +1,5 @@
+from itertools import product
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -6,6 +8,8 @@ from nas_compress import NASConfig
 from nas_compress.denas_keys import ELSEWHERE, translated
 from nas_compress.errors import ConfigError
 from nas_compress.objectives.config import TERMS
+from nas_compress.objectives.de_score import _weights, kind_of
+from nas_compress.supernets import load_supernet
 
 
 def denas(tmp_path, text, algorithm=""):
@@ -121,6 +125,13 @@ def test_other_strategies_are_named_as_elsewhere():
         ("supernet_cfg: conf/supernet.yaml", "supernet_cfg is not read; name a super-network"),
         ("budget_num_layers: 18", "restrict layers with nas.search.search_space"),
         ("score_batch: 1", "wants >= 2"),
+        ("max_epochs: 2\ncrossover_num: [1]", "crossover_num: .1. is not a whole number"),
+        ("max_epochs: 2\nmutation_num: abc", "mutation_num: 'abc' is not a whole number"),
+        ("max_epochs: 2\ncrossover_num: .nan", "crossover_num: nan is not a whole number"),
+        ("max_epochs: 2\npopulation: [3]", "population: .3. is not a whole number"),
+        ("max_epochs: 2\npopulation: .inf", "population: inf is not a whole number"),
+        ("max_epochs: 2\npopulation: null", "population: null is not a whole number"),
+        ("max_epochs: 2\npopulation: 0", "population: 0 is not allowed; wants >= 1"),
     ],
 )
 def test_what_is_refused(tmp_path, text, words):
@@ -129,18 +140,62 @@ def test_what_is_refused(tmp_path, text, words):
     assert "denas" in str(caught.value)
 
 
+def weightless(names):
+    return {f"{name}_weight": 0 for name in names}
+
+
 @pytest.mark.parametrize(
     ("section", "words"),
     [
         ({"latency_weight": 1.0}, "denas.latency_weight: wants latency.lut"),
-        (dict.fromkeys([f"{t}_weight" for t in TERMS], 0),
-         "all weights of the score are 0"),
+        (weightless(TERMS), "all weights of the score are 0"),
+        (weightless({*TERMS} - {"latency"}), "all weights of the score are 0"),
+        (weightless({*TERMS} - {"latency", "diversity"}), "give one of expressivity, complexity, saliency, macs, lat"),
+        (weightless({"expressivity", "complexity", "saliency"}), "all weights of the score are 0"),
+        ({"supernet": "digits_vit", **weightless({"diversity", "saliency"})}, "all weights of the score are 0"),
+        ({"supernet": None, **weightless({*TERMS} - {"latency"})}, "all weights of the score are 0"),
+        ({"diversity_weight": 1}, "denas.diversity_weight: 1.0 does not go with 'denas_cnn', which has no attention"),
+        ({"constraints": {"params": ["<= 1M", ">= 5M"]}}, "params >= 5000000 and params <= 1000000 exclude each other"),
+        ({"min_param_limits": 5, "max_param_limits": 1}, "constraints.params: params >= 5000000 and params <= "),
         ({"metrics": ["de_score", "acc"]}, "metrics: 'acc' is not a metric"),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_together(section, words):
     with pytest.raises(ConfigError, match=words):
         NASConfig(approach="denas", denas={"model_type": "cnn", **section}).check()
+
+
+@pytest.mark.parametrize(
+    "section",
+    [
+        {"supernet": "digits_vit", **weightless({"expressivity", "complexity", "macs"})},
+        {"supernet": "digits_vit", **weightless({"diversity", "saliency"}), "expressivity_weight": 1},
+        {"supernet": "digits_resnet", **weightless({*TERMS} - {"macs"}), "macs_weight": 1},
+        {"supernet": "digits_resnet", **weightless({"diversity"})},
+        {"supernet": "a_class_of_ones_own", "diversity_weight": 1},
+        {"constraints": {"params": ["<= 1M", ">= 1M"]}},
+        {"constraints": {"params": ["<= 1M", ">= 0.5 x largest"]}},
+    ],
+)
+def test_what_fits_together(section):
+    own = section.get("supernet") == "a_class_of_ones_own"
+    NASConfig(approach="denas", denas={"model_type": "cnn", **section}).check(own_supernet=own)
+
+
+@pytest.mark.parametrize("supernet", ["denas_cnn", "digits_mbv3", "digits_resnet", "digits_vit", "tiny_bert"])
+def test_what_is_refused_for_its_terms_is_what_the_score_could_not_be_made_of(supernet):
+    net = load_supernet(supernet, trained=False, seed=0)
+    for present in product((None, 0, 1), repeat=3):
+        section = dict(zip(("saliency_weight", "diversity_weight", "macs_weight"), present, strict=True))
+        section |= weightless({"expressivity", "complexity"})
+        config = NASConfig(approach="denas", denas={"supernet": supernet, **section})
+        terms = _weights(net, config.denas)
+        lacks = "diversity" in terms and kind_of(net) == "cnn"
+        if terms and not lacks:
+            config.check()
+        else:
+            with pytest.raises(ConfigError, match="diversity_weight: " if lacks else "all weights of the score are 0"):
+                config.check()
 
 
 def test_yaml_round_trip(tmp_path):
@@ -157,9 +212,9 @@ def test_the_score_is_a_metric_of_every_approach():
 
 
 keys = st.sampled_from(
-    ["population", "population_num", "max_epochs", "num_evals", "budget_flops", "m_prob", *ELSEWHERE]
+    ["population", "population_num", "max_epochs", "num_evals", "crossover_num", "budget_flops", "m_prob", *ELSEWHERE]
 )
-plain = st.none() | st.booleans() | st.integers(-3, 100) | st.floats() | st.text(max_size=5)
+plain = st.none() | st.booleans() | st.integers(-3, 100) | st.floats() | st.text(max_size=5) | st.lists(st.integers())
 
 
 @given(st.dictionaries(keys, plain, max_size=4))

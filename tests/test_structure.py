@@ -90,6 +90,7 @@ def test_the_best_of_a_result():
         ({"format": "else"}, "holds no structure"),
         ({"version": 2}, "is of version 2; this nas_compress reads versions up to 1"),
         ({"version": None}, "is of version None"),
+        ({"version": True}, "is of version True"),
         ({"supernet": 3}, "supernet is 3; wants a str"),
         ({"architecture": []}, "architecture is .*; wants a dict"),
         ({"architecture": {"depth": [[1]]}}, "best.json"),
@@ -102,7 +103,7 @@ def test_wrong_files_are_refused(path, change, words):
         Structure.load(path)
 
 
-@pytest.mark.parametrize("text", ["", "[1]", "{", "nas: 3"])
+@pytest.mark.parametrize("text", ["", "[1]", "{", "nas: 3", "[" * 100_000])
 def test_what_is_no_structure_is_refused(path, text):
     path.write_text(text)
     with pytest.raises(ConfigError, match="best.json"):
@@ -116,3 +117,32 @@ def test_missing_files_and_unknown_nets(path, tmp_path):
         load_best_structure(Structure("digits_vitt", SMALLEST))
     with pytest.raises(ArchitectureError):
         load_best_structure(Structure("denas_cnn", SMALLEST))
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "error", "words"),
+    [
+        ({"supernet": "digits_mbv3"}, {}, ArchitectureError, "best.json: .*space 'digits_mbv3'"),
+        ({"architecture": {"d": [99]}}, {}, ArchitectureError, "best.json: "),
+        ({"supernet": "digits_vitt"}, {}, UnknownNameError, "best.json: .*did you mean 'digits_vit'"),
+        ({"supernet": "replay/ofa_mbv3"}, {}, ConfigError, "best.json: .*has no network"),
+        (
+            {"supernet": "digits_mbv3"},
+            {"supernet": VIT},
+            ConfigError,
+            "best.json: is of .*digits_mbv3'; 'digits_vit' is",
+        ),
+        ({}, {"supernet": VIT, "num_classes": 3}, ConfigError, "num_classes and supernet are both given"),
+        ({}, {"supernet": "digits_vit"}, ConfigError, "supernet is a str; wants a super-network"),
+    ],
+)
+def test_errors_name_the_file(path, change, options, error, words):
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(error, match=words):
+        load_best_structure(path, **options)
+
+
+def test_a_supernet_without_a_name_may_have_any(path, monkeypatch):
+    net = supernets.get("digits_vit")(seed=0)
+    monkeypatch.setattr(net, "name", "")
+    assert load_best_structure(path, supernet=net)(VIT.example_input(2)).shape == (2, 10)

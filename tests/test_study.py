@@ -14,7 +14,15 @@ import nas_compress
 from nas_compress import stopping
 from nas_compress.archive import Archive
 from nas_compress.constraints import parse_constraint
-from nas_compress.errors import ArchiveError, ConfigError, EvaluationError, InfeasibleError
+from nas_compress.errors import (
+    ArchiveError,
+    ConfigError,
+    EvaluationError,
+    InfeasibleError,
+    NASError,
+    OutputError,
+    TrainingError,
+)
 from nas_compress.result import SearchResult
 from nas_compress.search import SearchProblem
 from nas_compress.search.volume import OPENING
@@ -145,6 +153,50 @@ def test_other_exceptions_pass_and_lose_nothing(tmp_path: Path) -> None:
         assert len(archive) == 10
         study(archive, objectives=[quality, Speed()], csv_path=tmp_path / "a.csv").run()
     assert quality.calls == ASKS[5:]
+
+
+class Fragile(Quality):
+    """Raises what it is given for some architectures."""
+
+    def __init__(self, error: Exception, *architectures: Architecture) -> None:
+        super().__init__()
+        self.error, self.architectures = error, architectures
+
+    def measure(self, subnet, architecture):  # type: ignore[no-untyped-def]
+        if architecture in self.architectures:
+            raise self.error
+        return super().measure(subnet, architecture)
+
+
+def test_an_exception_of_another_library_is_a_failed_trial(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.DEBUG):
+        for now in (10, 0):
+            quality = Fragile(RuntimeError("out of memory\nat line 3"), *ASKS[2:5])
+            with Archive.open(tmp_path / "a.jsonl", {}) as archive:
+                result = study(archive, objectives=[quality]).run()
+            assert [t.error for t in result.trials[1:6]] == [None, *["acc: RuntimeError: out of memory"] * 3, None]
+            assert result.provenance["failed"] == 3 and result.provenance["measured_now"] == now
+    warned = [r for r in caplog.records if r.levelno == logging.WARNING]
+    assert [r.getMessage() for r in warned] == [f"acc of {ASKS[2]} failed: RuntimeError: out of memory"]
+    assert len([r for r in caplog.records if r.levelno == logging.DEBUG and r.exc_info]) == 3
+    silent = study(Archive(), objectives=[Fragile(AssertionError(), ASKS[0])]).run()
+    assert silent.trials[0].error == "acc: AssertionError"
+
+
+def test_exceptions_that_all_evaluations_raise_are_named() -> None:
+    with pytest.raises(EvaluationError, match=r"none of the first \d+ .*The first one: acc: ValueError: no such axis"):
+        study(Archive(), objectives=[Fragile(ValueError("no such axis"), *ASKS)]).run()
+
+
+@pytest.mark.parametrize("error", [ConfigError("data: missing"), OutputError("disk full"), ArchiveError("damaged")])
+def test_errors_that_are_about_no_single_architecture_end_the_search(error: NASError) -> None:
+    with pytest.raises(type(error), match=str(error)):
+        study(Archive(), objectives=[Fragile(error, ASKS[2])]).run()
+
+
+def test_a_candidate_whose_training_diverges_is_a_failed_trial() -> None:
+    result = study(Archive(), objectives=[Fragile(TrainingError("the loss is nan"), ASKS[2])]).run()
+    assert result.trials[2].error == "acc: the loss is nan"
 
 
 def test_changed_conditions_measure_again_and_say_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -293,7 +345,19 @@ def test_the_result_says_why_the_search_ended() -> None:
         "rule": "num_evals",
         "reason": "all 4 evaluations are made",
     }
-    assert study(Archive(), num_evals=40).run().provenance["stopped"]["rule"] == "exhausted"
+    assert study(Archive(), num_evals=40).run().provenance["stopped"] == {
+        "rule": "exhausted",
+        "reason": "there is nothing left to ask for",
+    }
+
+
+def test_a_limited_part_of_a_large_space_is_not_called_exhausted(monkeypatch: pytest.MonkeyPatch) -> None:
+    reason = "no further architecture within the limits was found"
+    for small, limits, expected in ((100, True, True), (100, False, False), (SPACE.size(), True, False)):
+        monkeypatch.setattr("nas_compress.study.SMALL", small)
+        options = limit("<= 1 x largest", "size") if limits else {}
+        stopped = study(Archive(), num_evals=40, **options).run().provenance["stopped"]
+        assert stopped["rule"] == "exhausted" and (stopped["reason"] == reason) == expected
 
 
 @pytest.mark.parametrize("patience", [1, 7, 25])

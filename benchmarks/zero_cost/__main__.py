@@ -9,9 +9,11 @@ not computed again. A network that a proxy is not fit for counts as its worst; t
 that of the mean rank over the seeds; the intervals are of 95 %, by drawing networks with replacement.
 
 `de_score` and `de_score_original` are made of columns of their own, which may be asked for as well (`expressivity`,
-`original_complexity`, ...). DE-Score's scale is that of the networks at hand. `--fit-weights` finds the weights (tenths
-that add up to 1, none below .1) with the largest Kendall tau on one problem, and prints what they come to on all. The
-last column has published values of Spearman's coefficient, see `published.py`.
+`original_complexity`, ...). DE-Score's scale is that of the networks at hand. `--fit-weights` finds the weights of the
+terms, the column `macs` among them (tenths that add up to 1, none below .1), with the largest Kendall tau on the first
+`--count` networks of one problem, and prints what they come to on all. `--skip` leaves the first so many of these out
+of the tables: those that choices, such as the weights, were made on. The last column has published values of Spearman's
+coefficient, see `published.py`.
 """
 
 from __future__ import annotations
@@ -48,6 +50,9 @@ def main() -> None:
         )
     for each in args.problems:
         problem = PROBLEMS[each](args.data, args.count, args.batch).after(args.skip)
+        if not problem.keys:
+            print(f"\n{each} has {args.skip} networks or fewer: none is left (--skip)")
+            continue
         print(f"\n{settings(problem)}, {len(problem.keys)} networks, {len(seeds)} seeds\n")
         print(f"{'proxy':24s} {'target':14s} {'Spearman':>23s} {'Kendall':>23s} failed   CPU s published")
         for row in rows(problem, names, seeds, scores, weights):
@@ -65,7 +70,13 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--batch", type=int, default=32, help="samples that networks are scored on")
     parser.add_argument("--seeds", type=int, default=1, help="initialisations that scores are the mean of")
     parser.add_argument("--json", type=Path, default=Path("zero_cost_scores.json"))
-    return parser.parse_args()
+    args = parser.parse_args()
+    for name, least in (("count", 1), ("skip", 0)):
+        if getattr(args, name) < least:
+            parser.error(f"argument --{name}: {getattr(args, name)} is not allowed; wants >= {least}")
+    if args.skip >= args.count:
+        parser.error(f"argument --skip: {args.skip} leaves none of {args.count} networks (--count)")
+    return args
 
 
 def rows(

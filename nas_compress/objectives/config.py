@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import fields
 from typing import Annotated, ClassVar
 
@@ -103,3 +104,12 @@ class ScoreOptions(Settings):
         """Return the weights that are set, by the term's name."""
         given = {name: getattr(self, f"{name}_weight") for name in TERMS}
         return {name: value for name, value in given.items() if value is not None}
+
+    def weights_over(self, task: Mapping[str, float]) -> dict[str, float]:
+        """Return the weights that are set, and those of the task for the others.
+
+        MACs have the task's weight only where no weight is set: a file of DE-NAS keeps its meaning, and a latency that
+        shall count is not outweighed by what causes it.
+        """
+        given = self.weights()
+        return {**task, **({"macs": 0.0} if given else {}), **given}

@@ -275,11 +275,6 @@ def sample_within(problem: SearchProblem, count: int) -> list[Architecture]:
 
 
 def _weights(supernet: Supernet, options: ScoreOptions) -> dict[str, float]:
-    """Return the weights over 0: those that are set, and the task's own for the others.
-
-    MACs have a weight of their own only where no weight is set: a file of DE-NAS keeps its meaning, and a latency that
-    shall count is not outweighed by what causes it.
-    """
-    given = options.weights()
-    weights = {**DEFAULT_WEIGHTS[kind_of(supernet)], **({"macs": 0.0} if given else {}), **given}
+    """Return the weights over 0."""
+    weights = options.weights_over(DEFAULT_WEIGHTS[kind_of(supernet)])
     return {name: weight for name, weight in weights.items() if weight > 0}

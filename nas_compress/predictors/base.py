@@ -120,7 +120,7 @@ def held_out_scores(
     Args:
         make: Makes an unfitted predictor.
         x: Features, shape (n, f).
-        y: Values, shape (n,), n >= 2 * folds.
+        y: Values, shape (n,), n >= folds, each fold leaving at least 2 rows.
         rng: Deals the rows into folds.
         folds: Number of folds.
     """

@@ -8,6 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from nas_compress.errors import ConfigError
+from nas_compress.search.generational import check_counts
 from nas_compress.search.guided import GuidedSearch
 from nas_compress.search.problem import SearchProblem
 from nas_compress.search.surrogate import predicted_metrics
@@ -50,6 +51,7 @@ class ConcurrentNAS(GuidedSearch):
         validation_only: Sequence[str] | None = None,
         algorithm: str = "nsga2",
     ) -> None:
+        check_counts(generations=generations)
         self.generations = generations
         self._validation_only = None if validation_only is None else set(validation_only)
         _check(problem, self._validation_only)

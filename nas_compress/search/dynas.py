@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from nas_compress.search.generational import check_counts
 from nas_compress.search.guided import GuidedSearch
 from nas_compress.search.opening import opening
 from nas_compress.search.problem import SearchProblem
@@ -55,6 +56,7 @@ class DyNAS(GuidedSearch):
         algorithm: str = "nsga2",
         optimism: float = 0.0,
     ) -> None:
+        check_counts(batch=batch)
         super().__init__(problem, seed=seed, population=population, predictor=predictor, algorithm=algorithm)
         self.batch, self.optimism = min(batch, population), optimism
         rows = opening(self.space, OPENING, self.rng)

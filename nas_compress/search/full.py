@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import numpy as np
-
+from nas_compress.search.generational import check_counts
 from nas_compress.search.guided import GuidedSearch
 from nas_compress.search.problem import SearchProblem
 from nas_compress.search.trial import Trial
 from nas_compress.space.search_space import IntMatrix
+
+_LEAST_GOOD = 2
 
 
 class FullSearch(GuidedSearch):
@@ -24,7 +25,8 @@ class FullSearch(GuidedSearch):
         population: That of the inner algorithm, and the number of architectures measured at a time.
         predictor: See `GuidedSearch`.
         generations: Of the inner algorithm.
-        training_samples: Architectures measured before the predictors are trained; a warm start counts.
+        training_samples: Architectures measured before the predictors are trained, at least two of them with success;
+            a warm start counts.
         algorithm: See `GuidedSearch`.
     """
 
@@ -39,23 +41,25 @@ class FullSearch(GuidedSearch):
         training_samples: int = 200,
         algorithm: str = "nsga2",
     ) -> None:
+        check_counts(generations=generations, training_samples=training_samples)
         super().__init__(problem, seed=seed, population=population, predictor=predictor, algorithm=algorithm)
         self.generations, self.training_samples = generations, training_samples
+        self._samples = 0
         self._found: IntMatrix | None = None
 
     def _generation(self, told: Sequence[Trial]) -> IntMatrix:
         self._learn(told)
-        missing = self.training_samples - len(self._rows)
-        if self._found is None and missing > 0:
-            return self._draw(min(missing, self.population))
+        self._samples += len(told)
         if self._found is None:
+            missing = max(self.training_samples - self._samples, _LEAST_GOOD - len(self._rows))
+            if missing > 0:
+                return self._draw(min(missing, self.population))
             self._found = self._search()
         return self._ask_for(self._found, self.population)
 
     def _search(self) -> IntMatrix:
         """Return all that the search on the predictions saw, what to measure first, first."""
-        if not self._fit():
-            return np.empty((0, self._rows.shape[1]), dtype=np.int64)
+        self._fit()
         rows, costs, excess = self._unseen(*self._evolve(self.population, self.generations)[:3])
         survivors = min(self.population, len(rows))
         return rows[self._improving(survivors, costs, excess)]

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from nas_compress.errors import ConfigError
 from nas_compress.search.base import SearchStrategy
 from nas_compress.search.feasible import Feasible
 from nas_compress.search.problem import Limits, SearchProblem
@@ -16,6 +17,13 @@ from nas_compress.space import Architecture
 from nas_compress.space.search_space import IntMatrix
 
 _MOST_DRAWS = 2**16
+
+
+def check_counts(**counts: int) -> None:
+    """Raise `ConfigError` for the first argument that is below 1."""
+    for name, count in counts.items():
+        if count < 1:
+            raise ConfigError(f"{name}: {count} is not at least 1")
 
 
 class GenerationalSearch(SearchStrategy):
@@ -27,10 +35,12 @@ class GenerationalSearch(SearchStrategy):
     of `SearchStrategy`.
 
     Raises:
+        ConfigError: The population is below 1.
         InfeasibleError: Nothing that meets the limits on computed metrics was found.
     """
 
     def __init__(self, problem: SearchProblem, *, seed: int = 42, population: int = 50) -> None:
+        check_counts(population=population)
         super().__init__(problem, seed=seed, population=population)
         self.limits = Limits(problem)
         self._feasible = Feasible(self.space, self.limits, self.rng) if self.limits.analytic else None
@@ -82,7 +92,8 @@ class GenerationalSearch(SearchStrategy):
         """Claim `n` random architectures, or all that are left: the exact size of the space says how many.
 
         Genes are drawn uniformly; the number of draws doubles until enough are new, so that the last few of a
-        small space are found too. Under limits on computed metrics the tries are bounded, see `Feasible.draw`.
+        small space are found too. Under limits on computed metrics the tries are bounded, and may come short of what
+        there is in a large space, see `Feasible.draw`.
         """
         wanted, draws = min(n, self._size - len(self._seen)), n
         if self._feasible is not None:

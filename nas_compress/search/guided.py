@@ -30,6 +30,11 @@ class GuidedSearch(GenerationalSearch):
             `defaults`.
         algorithm: What searches on the predictions: a strategy of the registry that says `inner`.
 
+    Raises:
+        ConfigError: A number below 1, a predictor that does not exist or of what is not predicted, or an algorithm that
+            does not fit the problem.
+        InfeasibleError: Nothing that meets the limits on computed metrics was found.
+
     Attributes:
         defaults: Predictors by metric, `""` for those that are not named.
     """

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from nas_compress.approaches import PREDICTING
 from nas_compress.errors import ConfigError
 from nas_compress.search.base import SearchStrategy
 from nas_compress.search.problem import SearchProblem
 
 OwnStrategy = Callable[..., SearchStrategy] | Any
 """A callable `(problem, seed=, population=)` that makes a strategy, or a pymoo `Algorithm` object."""
+
+_ADDRESS = re.compile(" at 0x[0-9a-fA-F]+")
 
 
 def check_own(strategy: OwnStrategy) -> None:
@@ -38,6 +42,11 @@ def _is_pymoo(strategy: object) -> bool:
     return isinstance(strategy, Algorithm)
 
 
+def is_inner(strategy: OwnStrategy | None, approach: str) -> bool:
+    """Return whether what `check_own` accepts searches on predictions: a pymoo algorithm, with such an approach."""
+    return approach in PREDICTING and strategy is not None and not callable(strategy)
+
+
 def make_own(strategy: OwnStrategy, problem: SearchProblem, *, seed: int, population: int) -> SearchStrategy:
     """Return a fresh strategy from what `check_own` accepts.
 
@@ -57,7 +66,13 @@ def make_own(strategy: OwnStrategy, problem: SearchProblem, *, seed: int, popula
 def describe_own(strategy: OwnStrategy) -> str:
     """Return a name that tells strategies apart, for the record of a search."""
     if isinstance(strategy, partial):
-        given = ", ".join([*map(repr, strategy.args), *(f"{k}={v!r}" for k, v in strategy.keywords.items())])
+        named = (f"{name}={_described(value)}" for name, value in strategy.keywords.items())
+        given = ", ".join([*map(_described, strategy.args), *named])
         return f"{describe_own(strategy.func)}({given})"
-    named = strategy if hasattr(strategy, "__qualname__") else type(strategy)
-    return f"{named.__module__}.{named.__qualname__}"
+    kind = strategy if hasattr(strategy, "__qualname__") else type(strategy)
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _described(value: object) -> str:
+    """Return a text for a value that is the same in every process: without addresses in memory."""
+    return _ADDRESS.sub("", repr(value))

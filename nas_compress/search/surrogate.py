@@ -21,6 +21,8 @@ MOST_PRIOR = 500
 _LEAST_PRIOR = 10
 _PRIOR_WEIGHT = 3.0
 _FOLDS = 5
+_LEAST_SCORED = 4
+_CHOICES = {"auto": "chosen", "ensemble": "weights"}  # attributes, after fitting
 
 
 class Surrogate:
@@ -118,19 +120,27 @@ class Surrogate:
         return self._problem.costs(every)[:, self.objectives]
 
     def scores(self, rows: IntMatrix, values: Mapping[str, FloatVector]) -> dict[str, dict[str, Any]]:
-        """Return how well each predictor does on held-out measurements, by metric; nothing below ten."""
-        if len(rows) < 2 * _FOLDS:
+        """Return how well each predictor does on held-out measurements, by metric; nothing below four.
+
+        Below ten, each is left out on its own. What a predictor chose when the search fitted it last is told too:
+        `auto` a predictor (`chosen`), `ensemble` its members' weights (`weights`).
+        """
+        if len(rows) < _LEAST_SCORED:
             return {}
+        folds = _FOLDS if len(rows) >= 2 * _FOLDS else len(rows)
         views = self._views(rows)
         found: dict[str, dict[str, Any]] = {}
         for metric, make in self._makers.items():
-            score = held_out_scores(make, views[metric], values[metric], np.random.default_rng(0), _FOLDS)
+            score = held_out_scores(make, views[metric], values[metric], np.random.default_rng(0), folds)
             found[metric] = {
                 "predictor": self.names[metric],
                 "kendall_tau": score.kendall_tau,
                 "mape": score.mape,
                 "measurements": len(rows),
             }
+            choice = _CHOICES.get(self.names[metric], "")
+            if (made := getattr(self._fitted.get(metric), choice, None)) is not None:
+                found[metric][choice] = made
         return found
 
 
@@ -153,6 +163,11 @@ def choose(names: str | Mapping[str, str] | None, metrics: Sequence[str], defaul
         names: One for all, or by metric, or None.
         metrics: The metrics.
         default: For those that `names` lacks; the key `""` stands for all others.
+
+    Raises:
+        ConfigError: A name for what is not among the metrics.
     """
     given = dict.fromkeys(metrics, names) if isinstance(names, str) else dict(names or {})
+    if stray := [metric for metric in given if metric not in metrics]:
+        raise ConfigError(f"predictor: {stray[0]!r} is not predicted by this search; predicted: {', '.join(metrics)}")
     return {metric: given.get(metric, default.get(metric, default[""])) for metric in metrics}

@@ -58,6 +58,13 @@ def test_by_default_macs_count_beside_the_published_terms(kind):
     assert all(weight > 0 for weight in DEFAULT_WEIGHTS[kind].values())
 
 
+def test_the_default_weights_are_the_documented_ones():
+    assert DEFAULT_WEIGHTS == {
+        "cnn": {"expressivity": 1, "complexity": 5, "saliency": 1, "macs": 3},
+        "transformer": {"diversity": 1, "saliency": 1, "macs": 2},
+    }
+
+
 def test_weights_of_zero_and_terms_without_weight_are_not_looked_at():
     broken = {**terms(), "diversity": np.zeros(40)}
     weights = {"expressivity": 1.0, "saliency": 0.5, "diversity": 0.0}

@@ -155,6 +155,34 @@ def test_networks_that_choices_were_made_on_are_left_out(toy: Any) -> None:
     assert rest.targets["accuracy"].tolist() == toy.targets["accuracy"].tolist()[2:]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--count", "100", "--skip", "100"], "argument --skip: 100 leaves none of 100 networks"),
+        (["--skip", "-1"], "argument --skip: -1 is not allowed; wants >= 0"),
+        (["--count", "0"], "argument --count: 0 is not allowed; wants >= 1"),
+    ],
+)
+def test_what_leaves_no_networks_is_refused(
+    arguments: list[str], words: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["zero_cost", "data", *arguments])
+    with pytest.raises(SystemExit) as caught:
+        command().main()
+    assert caught.value.code == 2 and words in capsys.readouterr().err
+
+
+def test_a_problem_of_fewer_networks_is_left_out(
+    toy: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main = command()
+    monkeypatch.setattr(main, "PROBLEMS", {"toy": lambda *_: toy})
+    arguments = ["--count", "100", "--skip", "6", "--proxies", "params", "--json", str(tmp_path / "scores.json")]
+    monkeypatch.setattr("sys.argv", ["zero_cost", "data", *arguments])
+    main.main()
+    assert capsys.readouterr().out.strip() == "toy has 6 networks or fewer: none is left (--skip)"
+
+
 def test_a_term_alone_computes_nothing_else(toy: Any, tmp_path: Path) -> None:
     import scores
 

@@ -139,6 +139,52 @@ def test_summary_scores_the_predictors_on_held_out_measurements() -> None:
     assert scores["acc"]["kendall_tau"] > 0.7 and 0 < scores["acc"]["mape"] < 10
 
 
+def test_summary_of_few_measurements_leaves_each_out() -> None:
+    strategy = DyNAS(TWO, predictor="ridge")
+    run(strategy, 3)
+    assert strategy.summary() == {"predictors": {}}
+    run(strategy, 6)
+    scores = strategy.summary()["predictors"]["acc"]
+    assert scores["measurements"] == 9 and -1 <= scores["kendall_tau"] <= 1 and scores["mape"] > 0
+    assert "chosen" not in scores and "weights" not in scores
+
+
+@pytest.mark.parametrize(("name", "choice"), [("auto", "chosen"), ("ensemble", "weights")])
+def test_summary_tells_what_a_predictor_chose(monkeypatch: pytest.MonkeyPatch, name: str, choice: str) -> None:
+    members = ("ridge",) if name == "auto" else ("ridge", "gp")
+    monkeypatch.setattr(f"nas_compress.predictors.{name}.{'CANDIDATES' if name == 'auto' else 'MEMBERS'}", members)
+    strategy = DyNAS(TWO, predictor=name)
+    run(strategy, 11)
+    scores = strategy.summary()["predictors"]["acc"]
+    assert scores["predictor"] == name
+    assert scores[choice] == "ridge" if name == "auto" else set(scores[choice]) == {"ridge", "gp"}
+
+
+@pytest.mark.parametrize(
+    ("make", "argument"),
+    [
+        (ConcurrentNAS, "generations"),
+        (FullSearch, "generations"),
+        (FullSearch, "training_samples"),
+        (DyNAS, "batch"),
+        (BayesianOptimization, "batch"),
+        *((make, "population") for make in (ConcurrentNAS, FullSearch, DyNAS, strategies.get("nsga2"))),
+    ],
+)
+def test_numbers_below_one_are_refused(make: Callable[..., SearchStrategy], argument: str) -> None:
+    for number in (0, -1):
+        with pytest.raises(ConfigError, match=f"^{argument}: {number} is not at least 1$"):
+            make(TWO, **{argument: number})
+
+
+def test_predictors_of_what_is_not_predicted_are_refused() -> None:
+    for name in ("cost", "foo"):
+        with pytest.raises(ConfigError, match=f"predictor: '{name}' is not predicted by this search; predicted: acc"):
+            DyNAS(TWO, predictor={"acc": "gp", name: "ridge"})
+    both = ConcurrentNAS(TWO, predictor={"cost": "gp"}, validation_only=[])
+    assert both.surrogate.names == {"acc": "ridge", "cost": "gp"}
+
+
 # -- a warm start ------------------------------------------------------------------------------------------
 
 
@@ -250,3 +296,22 @@ def test_full_trains_once_on_its_samples(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_full_measures_the_predicted_front_after_the_samples() -> None:
     trials = run(FullSearch(TWO, population=20, generations=60, training_samples=40), 60)
     assert hypervolume(trials) > 1.05 * hypervolume(trials[:40])
+
+
+def test_full_counts_failures_among_its_samples(monkeypatch: pytest.MonkeyPatch) -> None:
+    fitted = spy(monkeypatch, "ridge")
+    strategy = FullSearch(TWO, population=10, predictor="ridge", generations=5, training_samples=30)
+    for i in range(4):
+        asked = strategy.ask(10)
+        strategy.tell([Trial(a, error="x") if j % 3 else Trial(a, values(a)) for j, a in enumerate(asked)])
+        assert fitted == ([12] if i == 3 else [])
+
+
+def test_full_needs_two_that_succeed(monkeypatch: pytest.MonkeyPatch) -> None:
+    fitted = spy(monkeypatch, "ridge")
+    strategy = FullSearch(TWO, population=10, predictor="ridge", generations=5, training_samples=5)
+    for _ in range(3):
+        strategy.tell([Trial(a, error="x") for a in strategy.ask(10)])
+    run(strategy, 2)
+    strategy.ask(1)
+    assert fitted == [2]
