@@ -16,6 +16,7 @@ from nas_compress.predictors import Predictor
 from nas_compress.predictors import predictors as registry
 from nas_compress.predictors.base import FloatMatrix, FloatVector, IntVector, scores
 from nas_compress.predictors.features import Features
+from nas_compress.search_checks import COMPUTED
 from nas_compress.space import Architecture, SearchSpace
 from nas_compress.tables import Rows
 
@@ -34,9 +35,6 @@ MOST_TEST_ROWS = 500
 
 FEWEST_TEST_ROWS = 20
 """Fewer than these say nothing about a rank correlation."""
-
-COMPUTED = ("macs", "params", "model_size")
-"""Metrics that are computed, not measured: nobody needs a predictor of them."""
 
 Progress = Callable[[int, int, str], None]
 """Takes the number of fits done, the number in all, and a few words on the last one."""

@@ -198,8 +198,19 @@ class ConcurrentOptions(ZeroCostOptions, GenerationsOptions):
     """ConcurrentNAS: measure a population, fit weak predictors, search on them, measure the final population, again."""
 
     validation_only: list[str] | None = Field(
-        None, description="Metrics that are never predicted; null = those that are computed."
+        None,
+        description="Measured metrics that play no part in the search on predictions; null = none. What can be "
+        "computed is computed, unless `predictor` names it (`{macs: ridge}`).",
     )
+
+    @model_validator(mode="after")
+    def _predict_or_not(self) -> Self:
+        never = {canonical(name) for name in self.validation_only or ()}
+        for name in self.predictor if isinstance(self.predictor, dict) else ():
+            if canonical(name) in never:
+                reason = "which validation_only keeps from being predicted"
+                raise ValueError(f"predictor names {name!r}, {reason}; leave out one of them")
+        return self
 
     def strategy_options(self) -> dict[str, Any]:
         """Return predictors, generations and what is not predicted; see the base class."""

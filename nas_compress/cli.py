@@ -178,8 +178,13 @@ def popdb(
     ],
     config: ConfigArgument,
     threshold: Annotated[
-        float, typer.Option(help="Values that occur in this part of the clustered architectures, or in less, leave.")
-    ] = 0.01,
+        list[str] | None,
+        typer.Option(
+            metavar="[NAME=]PART",
+            help="Values that occur in this part of the clustered architectures, or in less, leave: 0.01 by default. "
+            "May be repeated, for single dimensions (ks=0.02); if all are, the others keep their values.",
+        ),
+    ] = None,
     min_cluster_size: Annotated[int, typer.Option(help="Fewest architectures that make a cluster.")] = 50,
     min_samples: Annotated[int, typer.Option(help="Neighbours of an architecture in a dense place.")] = 10,
     output: Annotated[
@@ -195,15 +200,17 @@ def popdb(
     if output is not None and output.exists():
         raise ConfigError(f"--output: {output} exists; give another path")
 
+    from nas_compress.search.popdb import parse_thresholds
     from nas_compress.search.popdb import popdb as restrict
     from nas_compress.tables import read_results
 
+    thresholds = parse_thresholds(threshold or ["0.01"], searched)
     rows = read_results(results, space)
     architectures = [a for a, values in rows if values and searched.contains(a)]
     if not architectures:
         raise ConfigError(f"{results} has no architecture inside search_space with a value of a known metric")
     found = restrict(
-        searched, architectures, threshold=threshold, min_cluster_size=min_cluster_size, min_samples=min_samples
+        searched, architectures, threshold=thresholds, min_cluster_size=min_cluster_size, min_samples=min_samples
     )
     console.show_popdb(found, left_out=len(rows) - len(architectures))
     if output is not None:
@@ -215,13 +222,18 @@ def popdb(
 
 
 def _spaces(config: NASConfig) -> tuple[SearchSpace, SearchSpace]:
-    """Return the space of a config's super-network, whole and as the config restricts it; the net is not built."""
+    """Return the space of a config, with precisions if it has some, whole and as it restricts it; no net is built."""
     from nas_compress.supernets import supernets
 
-    where, name = f"nas.{config.approach}.supernet", config.section.supernet
+    where, name, precision = f"nas.{config.approach}", config.section.supernet, config.section.precision
     if name is None:
-        raise ConfigError(f"{where}: is not set; known: {', '.join(supernets)}")
-    space = _space(where, name)
+        raise ConfigError(f"{where}.supernet: is not set; known: {', '.join(supernets)}")
+    space = _space(f"{where}.supernet", name)
+    if precision is not None:
+        try:
+            space = precision.space(space)
+        except ConfigError as error:
+            raise ConfigError(f"{where}.precision: {error}") from None
     try:
         return space, space.restrict(config.search_space or {})
     except ConfigError as error:
@@ -242,7 +254,10 @@ def _space(where: str, supernet: str) -> SearchSpace:
 @app.command()
 def analyse_predictors(
     results: Annotated[Path, typer.Argument(metavar="RESULTS", help="Archive (.jsonl) or table of measured results.")],
-    supernet: Annotated[str, typer.Option(help="The super-network whose architectures these are.")],
+    supernet: Annotated[str | None, typer.Option(help="The super-network whose architectures these are.")] = None,
+    config: Annotated[
+        str | None, typer.Option(help="Instead: a search config that names it, and the precisions that were searched.")
+    ] = None,
     metric: Annotated[list[str] | None, typer.Option(help="May be repeated; else all that was measured.")] = None,
     predictor: Annotated[list[str] | None, typer.Option(help="May be repeated; else gp, ridge and svr.")] = None,
     sizes: Annotated[str | None, typer.Option(help="Numbers of architectures to fit to, such as 50,100,200.")] = None,
@@ -254,12 +269,16 @@ def analyse_predictors(
     """Score predictors on measured results: error and rank correlation against the number of architectures."""
     if plot is not None:
         check_image(plot, "--plot")
+    if output is not None and output.is_dir():
+        raise ConfigError(f"--output: {output} is a folder; give the path of a file (.csv)")
+    if (supernet is None) == (config is None):
+        raise ConfigError("give --supernet or --config" + (", not both" if supernet else ""))
 
     from nas_compress import analysis
     from nas_compress.tables import read_results
 
     counts, names = analysis.parse_sizes(sizes) if sizes else None, predictor or analysis.PREDICTORS
-    space = _space("--supernet", supernet)
+    space = _space("--supernet", supernet) if supernet else _spaces(NASConfig.from_yaml(config or ""))[0]
     rows = read_results(results, space)
     with console.analysis_progress() as progress:
         found = analysis.analyse_metrics(

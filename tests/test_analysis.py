@@ -204,6 +204,12 @@ def test_command_prints_and_writes(results: Path, tmp_path: Path) -> None:
         (["--supernet", NET, "--predictor", "lasso", "--sizes", "20"], "unknown predictor 'lasso'"),
         (["--supernet", NET, "--plot", "curves.txt"], "--plot: 'curves.txt' has no suffix of an image"),
         (["--supernet", "digits_mbv3", "--sizes", "20"], "results.csv, line 2"),
+        (
+            ["--supernet", NET, "--sizes", "20", "--output", "."],
+            "--output: . is a folder; give the path of a file (.csv)",
+        ),
+        (["--sizes", "20"], "give --supernet or --config"),
+        (["--supernet", NET, "--config", "search_digits"], "give --supernet or --config, not both"),
     ],
 )
 def test_command_names_mistakes(results: Path, options: list[str], message: str) -> None:

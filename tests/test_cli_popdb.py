@@ -12,6 +12,7 @@ from nas_compress.cli import app
 from nas_compress.config import NASConfig
 from nas_compress.space import Architecture
 from nas_compress.supernets import supernets
+from nas_compress.supernets.precision_config import PrecisionConfig
 from nas_compress.tables import COLUMNS
 
 CONFIG = """nas:
@@ -84,6 +85,32 @@ def test_a_search_its_popdb_and_the_next_search(run, tmp_path):
     assert done.exit_code == 0 and (tmp_path / "out" / "a-popdb.csv").is_file(), done.stderr
 
 
+def test_thresholds_of_dimensions(run):
+    code, out, err = run("results.csv", "config.yaml", "--threshold", "ks=0.3", "--threshold", "e=0")
+    assert code == 0, err
+    ks, e = (next(line for line in out.splitlines() if line.startswith(name)) for name in ("ks ", "e "))
+    assert "ks[1]: 3" in ks and "e[0]: 4" in e and "e[1]" not in e and "d[0]" not in out
+    code, out, _ = run("results.csv", "config.yaml", "--threshold", "0", "--threshold", "ks=0.3")
+    assert code == 0 and ks in out and e in out and "d[0]: 2" in out
+
+
+def test_precisions_are_a_part_of_the_space(run, tmp_path):
+    config = CONFIG.replace("num_evals: 20", "num_evals: 20, precision: {by: network}")
+    (tmp_path / "precise.yaml").write_text(config.replace("[macs, params]", "[acc, macs]"))
+    rows = results().splitlines()
+    space = PrecisionConfig(by="network").space(supernets.entry("ofa_mbv3_d234_e346_k357_w1.0").info["space"]())
+    name, gene = space.dimensions[-1].name, space.gene_names[-1]
+    rows[1:] = [row.replace("}", f", '{name}': ['int8']}}") for row in rows[1:]]
+    (tmp_path / "results.csv").write_text("\n".join(rows))
+    code, out, err = run("results.csv", "precise.yaml", "--output", "smaller.yaml")
+    assert code == 0, err
+    assert NASConfig.from_yaml("smaller.yaml").search_space[gene] == ["int8"]
+    command = ["analyse-predictors", "results.csv", "--predictor", "ridge", "--sizes", "20", "--trials", "1"]
+    (tmp_path / "results.csv").write_text((tmp_path / "results.csv").read_text().replace("1000", "1001", 1))
+    done = CliRunner().invoke(app, [*command, "--config", "precise.yaml"])
+    assert done.exit_code == 0 and "macs" in done.stdout, done.stderr
+
+
 def test_rows_that_cannot_be_used_are_counted(run, tmp_path):
     more = results(10, resolution=192).splitlines()[1:] + results(5, macs="").splitlines()[1:]
     (tmp_path / "results.csv").write_text(results() + "\n".join(more) + "\n")
@@ -99,6 +126,11 @@ def test_rows_that_cannot_be_used_are_counted(run, tmp_path):
         (("results.csv", "nowhere.yaml"), "no such file or template: nowhere.yaml"),
         (("results.csv", "search_digits"), "line 2: ks has 20 values, space 'digits_mbv3' wants 9"),
         (("results.csv", "config.yaml", "--threshold", "2"), "threshold: 2.0 is not allowed"),
+        (("results.csv", "config.yaml", "--threshold", "many"), "--threshold: 'many' is no number, nor NAME=NUMBER"),
+        (("results.csv", "config.yaml", "--threshold", "ks=x"), "--threshold: 'ks=x' is no number, nor NAME=NUMBER"),
+        (("results.csv", "config.yaml", "--threshold", "kernel=0.1"), "has no dimension 'kernel'"),
+        (("results.csv", "config.yaml", "--threshold", "ks=0", "--threshold", "ks=0.1"), "gives 'ks' twice"),
+        (("results.csv", "config.yaml", "--threshold", "0", "--threshold", "0.1"), "gives two numbers for all"),
         (("results.csv", "config.yaml", "--output", "config.yaml"), "--output: config.yaml exists"),
         (("empty.csv", "config.yaml"), "has no architecture inside search_space with a value of a known metric"),
         (("few.csv", "config.yaml"), "fewer than min_cluster_size (20)"),

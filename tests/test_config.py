@@ -383,6 +383,13 @@ def test_options_of_the_strategies_by_registered_names():
     assert config.strategy_options() == {}
 
 
+def test_a_predictor_of_what_is_never_predicted_is_refused(tmp_path):
+    reason = "predictor names 'top1', which validation_only keeps from being predicted; leave out one of them"
+    with pytest.raises(ConfigError, match=reason):
+        NASConfig(concurrent={"metrics": ["top1", "macs"], "predictor": {"top1": "gp"}, "validation_only": ["acc"]})
+    NASConfig(concurrent={"metrics": ["acc", "lat"], "predictor": {"acc": "gp"}, "validation_only": ["lat"]})
+
+
 def test_limits_add_metrics_that_are_measured_for_them_alone():
     section = DynasConfig(metrics=["acc", "lat"], constraints={"latency": "<= 2 ms", "macs": [">= 1M", "<= 300M"]})
     assert section.limited == ["macs"] and section.measured == ["acc", "latency", "macs"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from pymoo.core.algorithm import Algorithm
 from pymoo.core.duplicate import NoDuplicateElimination
 from pymoo.core.survival import Survival
 
-from nas_compress.errors import ConfigError, first_line
+from nas_compress.errors import ConfigError, first_line, suggest
 from nas_compress.search import operators, strategies
 from nas_compress.search.age import GeometrySurvival
 from nas_compress.search.directions import directions
@@ -28,6 +29,17 @@ from nas_compress.search.problem import SearchProblem
 from nas_compress.search.pymoo_evolution import PymooEvolution
 from nas_compress.space import SearchSpace
 from nas_compress.space.search_space import FloatMatrix
+
+VARIATION = ("crossover", "mutation")
+"""Options of the algorithms with discrete genes."""
+
+OPTIONS = {
+    "rnsga2": (*VARIATION, "references", "epsilon"),
+    "moead": (*VARIATION, "neighbours"),
+    "mocmaes": ("step",),
+    "cmaes": ("step",),
+}
+"""Options of the algorithms that have others."""
 
 DEFAULT_REFERENCES = 5
 """Reference points of R-NSGA-II where none are given, spread evenly over the plane between the extremes known."""
@@ -54,12 +66,16 @@ def evolution(
             `epsilon` (rnsga2; costs, shape (k, objectives)), `neighbours` (moead), `step` (cmaes, mocmaes).
 
     Raises:
-        ConfigError: An unknown name, a value out of range, or an algorithm for one objective with several.
+        ConfigError: An unknown name or option, a value out of range, or an algorithm for one objective with several.
     """
     rng = np.random.default_rng(rng)
     if isinstance(name, Algorithm):
-        return _users(name, space, objectives, population, rng, **options)
+        _check_options(type(name).__name__, options, ())
+        return _users(name, space, objectives, population, rng)
     name = check_objectives(name, objectives)
+    if name not in ALGORITHMS:
+        raise ConfigError(f"search strategy {name!r} is no evolutionary algorithm; want one of {', '.join(ALGORITHMS)}")
+    _check_options(name, options, OPTIONS.get(name, VARIATION))
     if name in ("cmaes", "mocmaes"):
         from nas_compress.search import covariance
 
@@ -67,11 +83,21 @@ def evolution(
         return engine(space, objectives, population, rng, **options)
     if name == "nsga2":
         return NSGA2Evolver(space, objectives, population, rng, **options)
-    if name not in _MAKERS:
-        raise ConfigError(f"search strategy {name!r} is no evolutionary algorithm; want one of {', '.join(ALGORITHMS)}")
     maker, traits = _MAKERS[name]
     maker(Genes(space), objectives, population, Scale(np.zeros(objectives), np.ones(objectives)), **options)
     return PymooEvolution(space, objectives, population, rng, lambda *args: maker(*args, **options), **traits)
+
+
+def _check_options(name: str, options: Mapping[str, Any], known: Sequence[str]) -> None:
+    """Check that an algorithm takes the options, and that all but points are numbers."""
+    for option, value in options.items():
+        if option not in known:
+            takes = f"it takes {', '.join(known)}" if known else "it takes none but its own"
+            raise ConfigError(f"search algorithm {name!r} has no option {option!r}{suggest(option, known)}; {takes}")
+        if option == "references" or (option == "mutation" and value is None):
+            continue
+        if not isinstance(value, Integral if option == "neighbours" else Real) or isinstance(value, bool):
+            raise ConfigError(f"{option}: {value!r} is no {'whole ' if option == 'neighbours' else ''}number")
 
 
 def check_objectives(name: str, objectives: int) -> str:

@@ -33,8 +33,8 @@ class ConcurrentNAS(GuidedSearch):
         population: The paper's c, also that of the inner algorithm.
         predictor: See `GuidedSearch`.
         generations: The paper's J, of the inner algorithm; "> 200" there.
-        validation_only: Metrics that are never predicted: computed ones are computed, measured ones play no part in
-            the search on predictions. None stands for the computed ones; an empty list has these predicted, too.
+        validation_only: Measured metrics that are never predicted: they play no part in the search on predictions.
+            Computed ones, which may stand here too, are computed unless `predictor` names them.
         algorithm: See `GuidedSearch`.
     """
 
@@ -53,14 +53,14 @@ class ConcurrentNAS(GuidedSearch):
     ) -> None:
         check_counts(generations=generations)
         self.generations = generations
-        self._validation_only = None if validation_only is None else set(validation_only)
-        _check(problem, self._validation_only)
+        self._validation_only = set(validation_only or ())
+        self._named = set() if predictor is None or isinstance(predictor, str) else set(predictor)
+        _check(problem, self._validation_only, self._named)
         super().__init__(problem, seed=seed, population=population, predictor=predictor, algorithm=algorithm)
 
     def _predicted(self) -> list[str]:
-        if self._validation_only is None:
-            return predicted_metrics(self.problem)
-        return [o.name for o in self.problem.metrics if o.name not in self._validation_only]
+        wanted = self._named.union(predicted_metrics(self.problem)) - self._validation_only
+        return [o.name for o in self.problem.metrics if o.name in wanted]
 
     def _generation(self, told: Sequence[Trial]) -> IntMatrix:
         self._learn(told)
@@ -75,8 +75,10 @@ class ConcurrentNAS(GuidedSearch):
         return np.vstack([chosen, self._ask_for(rows[self._improving(missing, costs, excess)], missing)])
 
 
-def _check(problem: SearchProblem, validation_only: set[str] | None) -> None:
+def _check(problem: SearchProblem, validation_only: set[str], predicted: set[str]) -> None:
     names = [o.name for o in problem.metrics]
-    for name in validation_only or ():
+    if both := sorted(validation_only & predicted):
+        raise ConfigError(f"predictor: {both[0]!r} is among validation_only, never predicted; leave out one of them")
+    for name in validation_only:
         if name not in names:
             raise ConfigError(f"validation_only: {name!r} is not among {', '.join(names)}")

@@ -126,6 +126,25 @@ def popdb(
     )
 
 
+def parse_thresholds(texts: Sequence[str], space: SearchSpace) -> dict[str, float]:
+    """Read thresholds by dimension of a space: `0.01` is that of all dimensions that no `NAME=0.02` names.
+
+    Raises:
+        ConfigError: A text is neither, or a threshold is given twice.
+    """
+    found: dict[str, float] = {}
+    for text in texts:
+        name, _, number = text.rpartition("=")
+        if name in found:
+            raise ConfigError(f"--threshold: gives {f'{name!r} twice' if name else 'two numbers for all dimensions'}")
+        try:
+            found[name] = float(number)
+        except ValueError:
+            raise ConfigError(f"--threshold: {text!r} is no number, nor NAME=NUMBER, such as ks=0.02") from None
+    rest = found.pop("", None)
+    return ({} if rest is None else {d.name: rest for d in space.dimensions}) | found
+
+
 def _choices(space: SearchSpace) -> Choices:
     """Return the legal values of every gene."""
     rows = (list(values) for dimension in space.dimensions for values in dimension.choices)
@@ -165,17 +184,17 @@ def _check_sizes(min_cluster_size: int, min_samples: int) -> None:
 
 def _clusters(space: SearchSpace, rows: IntMatrix, min_cluster_size: int, min_samples: int) -> NDArray[np.int64]:
     """Return the cluster of each architecture from 0, shape (n,); noise is negative."""
-    advice = "give the results of a longer search, or lower min_cluster_size"
+    advice = "give the results of a longer search, or lower"
     needed = max(min_cluster_size, min_samples)
     if len(rows) < needed:
         cause = "min_samples" if needed > min_cluster_size else "min_cluster_size"
-        raise ConfigError(f"{len(rows)} distinct architectures are fewer than {cause} ({needed}); {advice}")
+        raise ConfigError(f"{len(rows)} distinct architectures are fewer than {cause} ({needed}); {advice} {cause}")
     clustering = HDBSCAN(min_cluster_size=min_cluster_size, min_samples=min_samples, copy=True)
     labels: NDArray[np.int64] = clustering.fit(_points(space, rows)).labels_
     if labels.max() < 0:
         raise ConfigError(
             f"none of {len(rows)} distinct architectures is in a cluster (min_cluster_size {min_cluster_size}, "
-            f"min_samples {min_samples}): the search did not crowd anywhere; {advice} or min_samples"
+            f"min_samples {min_samples}): the search did not crowd anywhere; {advice} min_cluster_size or min_samples"
         )
     return labels
 

@@ -123,6 +123,27 @@ def test_reference_points_want_every_objective() -> None:
         strategies.get("rnsga2")(problem(), references=[{"acc": 70.0, "cost": 1.0}, {"acc": 70.0}])
 
 
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("rnsga2", {"foo": 1}, "'rnsga2' has no option 'foo'; it takes crossover, mutation, references, epsilon"),
+        ("nsga2", {"mutaton": 0.1}, r"did you mean 'mutation'\?\); it takes crossover, mutation$"),
+        ("cmaes", {"crossover": 0.9}, "'cmaes' has no option 'crossover'; it takes step"),
+        ("age", {"crossover": "often"}, "crossover: 'often' is no number"),
+        ("moead", {"neighbours": 2.5}, "neighbours: 2.5 is no whole number"),
+        ("rnsga2", {"epsilon": None}, "epsilon: None is no number"),
+    ],
+)
+def test_options_that_an_algorithm_does_not_take_are_named(name: str, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        strategies.get(name)(problem(1 if name == "cmaes" else 2), **options)
+
+
+def test_a_users_algorithm_object_takes_no_options() -> None:
+    with pytest.raises(ConfigError, match="'NSGA2' has no option 'mutation'; it takes none but its own"):
+        Evolutionary(problem(), algorithm=NSGA2(pop_size=12), mutation=0.1)
+
+
 INTEGER = {
     "sampling": IntegerRandomSampling(),
     "crossover": SBX(vtype=float, repair=RoundingRepair()),

@@ -241,10 +241,22 @@ def test_concurrent_starts_with_the_warm_start() -> None:
 
 def test_concurrent_predicts_what_is_not_validation_only(monkeypatch: pytest.MonkeyPatch) -> None:
     fitted = spy(monkeypatch, "ridge")
-    for validation_only, fits in ((None, 1), (["cost"], 1), ([], 2), (["acc"], 1)):
+    for validation_only, fits in ((None, 1), (["cost"], 1), ([], 1), (["acc"], 0)):
         fitted.clear()
         run(ConcurrentNAS(TWO, population=10, generations=3, validation_only=validation_only), 20)
         assert len(fitted) == fits
+    fitted.clear()
+    run(ConcurrentNAS(TWO, population=10, generations=3, predictor={"cost": "ridge"}), 20)
+    assert len(fitted) == 2
+
+
+def test_concurrent_computes_what_can_be_computed_whatever_is_validation_only() -> None:
+    """Less prediction was asked for, and no other metric is predicted for it."""
+    three = SearchProblem(SPACE, [Quality(), Cost(), Latency()])
+    strategy = ConcurrentNAS(three, validation_only=["latency"])
+    assert strategy.surrogate.names == {"acc": "ridge"} and strategy.surrogate.objectives == [0, 1]
+    strategy = ConcurrentNAS(three, validation_only=["latency"], predictor={"cost": "svr"})
+    assert strategy.surrogate.names == {"acc": "ridge", "cost": "svr"}
 
 
 def test_concurrent_fills_up_with_the_best_where_survivors_are_few(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -272,6 +284,8 @@ def test_survivors_come_first() -> None:
 def test_concurrent_refuses_what_is_no_metric_and_what_leaves_nothing() -> None:
     with pytest.raises(ConfigError, match="validation_only: 'bleu' is not among acc, cost"):
         ConcurrentNAS(TWO, validation_only=["bleu"])
+    with pytest.raises(ConfigError, match="predictor: 'acc' is among validation_only"):
+        ConcurrentNAS(TWO, validation_only=["acc"], predictor={"acc": "gp"})
     with pytest.raises(ConfigError, match="validation_only"):
         ConcurrentNAS(SearchProblem(SPACE, [Quality(), Latency()]), validation_only=["acc", "latency"])
 
