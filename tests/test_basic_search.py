@@ -183,6 +183,7 @@ def test_every_algorithm_finds_the_best_of_a_small_space(config, algorithm):
 
 
 def test_a_strategy_of_ones_own(config):
+    config.search_algorithm = None
     assert len(agent_of(config, strategy=RandomSearch).search()) == 6
     config.search_algorithm = "ours"
     with pytest.raises(ConfigError, match="search_algorithm: 'ours' has no effect beside a strategy of your own"):
