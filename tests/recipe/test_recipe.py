@@ -211,7 +211,10 @@ def test_assignment_to_a_training_step_is_validated():
 @pytest.mark.parametrize(
     ("steps", "expected"),
     [
-        ([TRAIN, {"nas": {"num_evals": 9, "population": 10}}], "steps[1].nas.population: 10 is larger than num_evals (9)"),
+        (
+            [TRAIN, {"nas": {"num_evals": 9, "population": 10}}],
+            "steps[1].nas.population: 10 is larger than num_evals (9)",
+        ),
         ([TRAIN, {"nas": {"search_algorithm": "grid"}}], "steps[1].nas.search_algorithm: 'grid' does not go with"),
         (
             [TRAIN, {"nas": {"generations": 9}}],
