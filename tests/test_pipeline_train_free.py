@@ -52,8 +52,7 @@ def test_the_chosen_network_alone_is_made(done):
     assert [entry["name"] for entry in result.artefacts] == ["chosen fp32", "chosen int8"]
     assert list(result.table()["step"]) == ["finetune", "quantize"]
     assert not [path for path in whole.folder.rglob("*") if "largest" in path.name]
-    assert result.outcomes["finetune"]["kept"] == "after"
-    assert result.table()["accuracy"][0] > 15, "two epochs: more than chance"
+    assert result.outcomes["finetune"]["kept"] == "after" and result.table()["accuracy"][0] > 30
 
 
 def test_the_best_score_within_the_limit_is_chosen(done):

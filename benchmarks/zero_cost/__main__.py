@@ -42,8 +42,9 @@ def main() -> None:
     seeds, scores, weights = list(range(args.seeds)), Scores(args.json), None
     if args.fit_weights:
         problem = PROBLEMS[args.fit_weights](args.data, args.count, args.batch)
-        compute(problem, settings(problem), (*TERMS, "macs"), seeds, scores)
-        terms = values_of(scores, problem, settings(problem), (*TERMS, "macs"), seeds)
+        names_of_terms = (*TERMS, "macs")
+        compute(problem, settings(problem), names_of_terms, seeds, scores)
+        terms = values_of(scores, problem, settings(problem), names_of_terms, seeds)
         weights = fitted(terms, next(iter(problem.targets.values())))
         print(
             f"weights fitted on {settings(problem)}:", ", ".join(f"{name} {value}" for name, value in weights.items())
