@@ -15,6 +15,7 @@ from nas_compress.approaches import OPTIONS, BasicConfig, SearchOptions, Superne
 from nas_compress.compression.options import AccuracyCriterion, PruneTraining, TuningCriterion
 from nas_compress.config import NASConfig, SearchConfig
 from nas_compress.objectives.config import LatencyConfig, TimingConfig
+from nas_compress.option_values import AlgorithmOptions
 from nas_compress.recipe import STEP_NAMES, Recipe, Step
 from nas_compress.recipe.steps import BenchmarkLatency, StepLatency
 from nas_compress.settings import models_in
@@ -86,6 +87,7 @@ def render() -> str:
     besides = "`latency` of a section and of the `nas` step, besides"
     parts.append(_section(besides, LatencyConfig, leave_out=TimingConfig.model_fields))
     parts.append(_section("`precision` of a section and of the `nas` step", PrecisionConfig))
+    parts.append(_section("`algorithm_options` of a section and of the `nas` step", AlgorithmOptions))
     parts.append(RECIPE + ", ".join(f"`{name}`" for name in STEP_NAMES) + ".\n")
     parts.append(_section("Top level", Recipe))
     parts.append(_section("`latency` of the top level, besides", StepLatency, leave_out=TimingConfig.model_fields))

@@ -12,7 +12,7 @@ from nas_compress.constraints import limit_texts
 from nas_compress.denas_keys import ENGINE, STRATEGIES, SUPERNETS, ModelType, SearchEngine, translated
 from nas_compress.objectives import objectives
 from nas_compress.objectives.config import LatencyConfig, ScoreOptions
-from nas_compress.option_values import Constraints, Plain, Point, Predictors
+from nas_compress.option_values import AlgorithmOptions, Constraints, Plain, Point, Predictors, Probability
 from nas_compress.settings import Count, FilePath, Fraction, Location, Natural, Positive, Settings
 from nas_compress.supernets.precision_config import PrecisionConfig
 
@@ -125,20 +125,26 @@ class RandomOptions(SearchOptions):
     """Random search: the baseline."""
 
 
-class EvolutionaryOptions(SearchOptions):
-    """Every candidate is measured: an evolutionary algorithm, `bo` or `grid`, whichever `search_algorithm` names."""
+class AlgorithmicOptions(SearchOptions):
+    """What approaches share that an evolutionary algorithm may serve."""
 
-    reference_points: Annotated[list[Point], Field(min_length=1)] | None = Field(
-        None, description="Points to search near, a value per metric each (`search_algorithm: rnsga2` alone)."
+    algorithm_options: AlgorithmOptions | None = Field(
+        None, description="Options of `search_algorithm` (`{mutation: 0.1}`); null = its defaults."
     )
 
     def strategy_options(self) -> dict[str, Any]:
-        """Return the reference points, if any; see the base class."""
-        points = self.reference_points
-        return {} if points is None else {"references": [by_registered_name(p) for p in points]}
+        """Return the algorithm's options, as far as they are set; see the base class."""
+        options = {} if self.algorithm_options is None else self.algorithm_options.given()
+        if "references" in options:
+            options["references"] = [by_registered_name(point) for point in options["references"]]
+        return options
 
 
-class PredictingOptions(SearchOptions):
+class EvolutionaryOptions(AlgorithmicOptions):
+    """Every candidate is measured: an evolutionary algorithm, `bo` or `grid`, whichever `search_algorithm` names."""
+
+
+class PredictingOptions(AlgorithmicOptions):
     """What approaches that search on predictions share."""
 
     predictor: Predictors = Field(
@@ -148,11 +154,12 @@ class PredictingOptions(SearchOptions):
     )
 
     def strategy_options(self) -> dict[str, Any]:
-        """Return the predictors, if any are named; see the base class."""
-        named = self.predictor
-        if named is None:
-            return {}
-        return {"predictor": named if isinstance(named, str) else by_registered_name(named)}
+        """Return the inner algorithm's options and the predictors, if there are any; see the base class."""
+        own, named = super().strategy_options(), self.predictor
+        options: dict[str, Any] = {"algorithm_options": own} if own else {}
+        if named is not None:
+            options["predictor"] = named if isinstance(named, str) else by_registered_name(named)
+        return options
 
 
 class ZeroCostOptions(SearchOptions):
@@ -233,10 +240,7 @@ class FullOptions(GenerationsOptions):
         return {**super().strategy_options(), "training_samples": samples}
 
 
-Probability = Annotated[float, Field(ge=0, le=1)]
-
-
-class DenasOptions(ScoreOptions, SearchOptions):
+class DenasOptions(ScoreOptions, AlgorithmicOptions):
     """DE-NAS: search for the best train-free score under limits; DE-NAS's own keys are understood."""
 
     starts_with_largest: ClassVar[bool] = False
@@ -338,11 +342,6 @@ class DenasConfig(DenasOptions, SupernetSearch):
             self.__dict__["supernet"] = SUPERNETS[self.model_type]
         return self
 
-    @property
-    def strategy(self) -> str:
-        """The strategy of the search engine."""
-        return STRATEGIES[self.search_engine]
-
 
 OPTIONS: Mapping[str, type[SearchOptions]] = {
     "dynas": DynasOptions,
@@ -358,8 +357,15 @@ PREDICTING: tuple[str, ...] = tuple(name for name, options in OPTIONS.items() if
 """The approaches that search on predictions, with an inner algorithm."""
 
 
-STRATEGY_OPTIONS = ("predictor", "batch", "generations", "validation_only", "training_samples", "reference_points")
+STRATEGY_OPTIONS = ("predictor", "batch", "generations", "validation_only", "training_samples")
 """What `SearchOptions.strategy_options` hands to a strategy: without effect where that is a user's own."""
+
+
+def default_algorithm(options: SearchOptions, approach: str) -> str:
+    """Return the algorithm that measures, or searches on predictions, where `search_algorithm` names none."""
+    if approach == "denas" and isinstance(options, DenasOptions):
+        return STRATEGIES[options.search_engine]
+    return "nsga2"
 
 
 def approaches_with(option: str) -> list[str]:

@@ -25,6 +25,7 @@ from nas_compress.approaches import (
     RandomConfig,
     SearchOptions,
     SupernetSearch,
+    default_algorithm,
 )
 from nas_compress.basic import ALGORITHMS, basic_problems
 from nas_compress.documents import read_document, resolve_template, write_document
@@ -245,12 +246,10 @@ class NASConfig(Settings):
     @property
     def strategy(self) -> str:
         """The name of the search strategy that the approach and the algorithm stand for."""
-        if self.approach == "evolutionary":
-            return self.search.search_algorithm or "nsga2"
         if self.approach == "basic":
             return self.search.search_algorithm or ALGORITHMS[0]
-        if self.approach == "denas":
-            return self.search.search_algorithm or self.denas.strategy
+        if self.approach in ("evolutionary", "denas"):
+            return self.search.search_algorithm or default_algorithm(self.section, self.approach)
         return self.approach
 
     def strategy_options(self) -> dict[str, Any]:
@@ -258,7 +257,7 @@ class NASConfig(Settings):
         section = self._common
         options = section.strategy_options() if isinstance(section, SupernetSearch) else {}
         if self.strategy == "denas":
-            options |= self.denas.evolution_options()
+            options = self.denas.evolution_options()
         if self.approach in PREDICTING and self.search.search_algorithm is not None:
             options["algorithm"] = self.search.search_algorithm
         return options
@@ -354,7 +353,7 @@ class NASConfig(Settings):
             return
         algorithm = None if own_strategy else self.search_algorithm
         if own_strategy:
-            yield from strategy_checks.named_problems(self.search_algorithm, search)
+            yield from strategy_checks.named_problems(self._common, self.search_algorithm, here, search)
         if self.approach == "basic":
             yield from basic_problems(self, own_strategy=own_strategy)
             return
@@ -363,8 +362,11 @@ class NASConfig(Settings):
             yield from strategy_checks.own_strategy_problems(section, here)
         else:
             yield from search_checks.strategy_problems(section, self.approach, algorithm, here, search)
-        yield from search_checks.search_problems(section, self.approach, here)
-        yield from search_checks.precision_problems(section, None if own_supernet else section.supernet, here)
+        if not own_strategy:
+            yield from strategy_checks.algorithm_option_problems(section, self.approach, algorithm, here)
+        supernet = None if own_supernet else section.supernet
+        yield from search_checks.search_problems(section, self.approach, supernet, here)
+        yield from search_checks.precision_problems(section, supernet, here)
         yield from checks.direction_problems(self.metrics, self.higher_is_better, search)
         yield from checks.results_problems(section, here)
         needed = checks.needs_data(section.measured)

@@ -1,15 +1,15 @@
-"""Values that the options of searches take: limits, points, predictors, plain data."""
+"""Values that the options of searches take: limits, points, predictors, plain data, options of algorithms."""
 
 from __future__ import annotations
 
 import os
 import re
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import BeforeValidator, Field
 
 from nas_compress.constraints import MULTIPLES
-from nas_compress.settings import show
+from nas_compress.settings import Location, Settings, show
 
 
 def _limits(value: object) -> object:
@@ -59,3 +59,30 @@ Predictors = Annotated[str | dict[str, str] | None, BeforeValidator(_predictors)
 
 Plain = Annotated[Any, BeforeValidator(_plain)]
 """What a config file can hold."""
+
+Probability = Annotated[float, Field(ge=0, le=1)]
+
+
+class AlgorithmOptions(Settings):
+    """Options of the algorithm that `search_algorithm` names; null = its own default."""
+
+    where: ClassVar[Location] = ("algorithm_options",)
+
+    crossover: Probability | None = Field(None, description="Probability that two parents mix their genes.")
+    mutation: Probability | None = Field(None, description="Probability that a gene is drawn anew.")
+    references: Annotated[list[Point], Field(min_length=1)] | None = Field(
+        None, description="`rnsga2`: points to search near, a value per metric each."
+    )
+    epsilon: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = Field(
+        None, description="`rnsga2`: distance under which two individuals count as close, in parts of the first range."
+    )
+    neighbours: Annotated[int, Field(ge=2)] | None = Field(
+        None, description="`moead`: sub-problems that share parents and children."
+    )
+    step: Annotated[float, Field(gt=0, le=1)] | None = Field(
+        None, description="`cmaes`, `mocmaes`: first standard deviation, in parts of a gene's range."
+    )
+
+    def given(self) -> dict[str, Any]:
+        """Return the options that are set."""
+        return {name: value for name in type(self).model_fields if (value := getattr(self, name)) is not None}

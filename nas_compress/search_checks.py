@@ -53,12 +53,6 @@ def strategy_problems(
     yield from _algorithm_problems(options, approach, algorithm, (*search, "search_algorithm"))
     yield from _predictor_problems(options, here)
     yield from _named_problems(getattr(options, "validation_only", None), options, (*here, "validation_only"))
-    points = getattr(options, "reference_points", None)
-    if points is not None and algorithm != "rnsga2":
-        found = show(algorithm) if algorithm else "the default"
-        yield Problem((*here, "reference_points"), f"goes with search_algorithm 'rnsga2' alone, which is {found} here")
-    for index, point in enumerate(points or []):
-        yield from point_problems(point, options, (*here, "reference_points", index))
     samples = getattr(options, "training_samples", None)
     if approach == "full" and (samples or 1) >= options.num_evals:
         reason = f"{show(samples)} leaves nothing of num_evals ({options.num_evals}) for what the search finds"
@@ -142,8 +136,15 @@ def point_problems(point: Mapping[str, float], options: SearchOptions, location:
         yield Problem(location, f"has two values for one metric: {', '.join(point)}")
 
 
-def search_problems(options: SearchOptions, approach: str, here: Location) -> Iterator[Problem]:
-    """Check metrics, limits, numbers and files of a search, apart from strategy and super-network."""
+def search_problems(options: SearchOptions, approach: str, supernet: str | None, here: Location) -> Iterator[Problem]:
+    """Check metrics, limits, numbers and files of a search, apart from the strategy.
+
+    Args:
+        options: What is searched.
+        approach: Its name.
+        supernet: The super-network's name; None where it is given as an object.
+        here: Where the options stand.
+    """
     from nas_compress.supernets import replay_of
 
     unasked = approach == "dynas" and "population" not in options.model_fields_set  # its first batch is a small one
@@ -155,9 +156,9 @@ def search_problems(options: SearchOptions, approach: str, here: Location) -> It
     yield from metric_problems(options.metrics, here)
     yield from constraint_problems(options, here)
     yield from relative_problems(options, approach, options.constraints, here)
-    yield from score_problems(options, getattr(options, "supernet", None), here)
-    yield from zero_cost_problems(options, here)
-    if "latency" in options.measured and replay_of(getattr(options, "supernet", None)) is None:
+    yield from score_problems(options, supernet, here)
+    yield from zero_cost_problems(options, supernet, here)
+    if "latency" in options.measured and replay_of(supernet) is None:
         yield from latency_problems(options.latency, (*here, "latency"))
     if options.reference_point is not None:
         yield from point_problems(options.reference_point, options, (*here, "reference_point"))
@@ -198,7 +199,7 @@ def _kinds(supernet: str | None) -> list[str]:
     return [kind for kind, each in families.items() if any(supernet in names for names in each)] or list(families)
 
 
-def zero_cost_problems(options: SearchOptions, here: Location) -> Iterator[Problem]:
+def zero_cost_problems(options: SearchOptions, supernet: str | None, here: Location) -> Iterator[Problem]:
     """Check that train-free scores have networks to be computed on, and a metric to stand in for."""
     from nas_compress.supernets import replay_of
 
@@ -210,7 +211,7 @@ def zero_cost_problems(options: SearchOptions, here: Location) -> Iterator[Probl
         yield Problem(location, f"{reason}; metrics are {', '.join(options.metrics)}")
     if options.precision is not None:
         yield Problem(location, "does not go with precision: the score says nothing of quantized networks")
-    if replay_of(getattr(options, "supernet", None)) is not None:
+    if replay_of(supernet) is not None:
         yield Problem(location, "wants networks to score; this super-network has only values from published tables")
 
 

@@ -361,10 +361,12 @@ def test_a_strategy_of_ones_own(config, own):
 
 def test_options_without_effect_beside_a_strategy_of_ones_own_are_refused(config):
     config.dynas.predictor, config.dynas.batch, config.search_algorithm = "ridge", 3, "age"
+    config.dynas.algorithm_options = {"mutation": 0.1}
     with pytest.raises(ConfigError) as refused:
         NAS(config, strategy=FromTheEnd)
     for name in ("nas.dynas.predictor: 'ridge'", "nas.dynas.batch: 3", "nas.search.search_algorithm: 'age'"):
         assert f"{name} has no effect beside a strategy of your own" in str(refused.value)
+    assert "nas.dynas.algorithm_options.mutation: has no effect beside a strategy of" in str(refused.value)
 
 
 class Start:

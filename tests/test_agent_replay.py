@@ -90,15 +90,18 @@ def test_an_algorithm_object_of_pymoo_searches_on_the_predictions(config, approa
     config.search_algorithm = "age"
     with pytest.raises(ConfigError, match="search_algorithm: 'age' has no effect beside a strategy of your own"):
         NAS(config, strategy=algorithm)
+    config.search_algorithm, section.algorithm_options = None, {"epsilon": 0.1}
+    with pytest.raises(ConfigError, match="algorithm_options.epsilon: has no effect beside a strategy of your own"):
+        NAS(config, strategy=algorithm)
 
 
 def test_reference_points_reach_the_algorithm(config):
     section = config.evolutionary = config.evolutionary.model_copy(update=dict(config.random))
     config.approach, config.search_algorithm = "evolutionary", "rnsga2"
     section.metrics, section.num_evals = ["top1", "macs"], 60
-    section.reference_points = [{"acc": 93, "macs": "40M"}]
+    section.algorithm_options = {"references": [{"acc": 93, "macs": "40M"}]}
     near = NAS(config).search()
-    section.reference_points = [{"acc": 93, "macs": "90M"}]
+    section.algorithm_options = {"references": [{"acc": 93, "macs": "90M"}]}
     section.results_csv_path = section.results_csv_path.with_name("far.csv")
     far = NAS(config).search()
     mean = [np.mean([t.values["macs"] for t in result.trials[20:]]) for result in (near, far)]

@@ -171,7 +171,26 @@ def test_sections_of_other_approaches_survive_the_round_trip(tmp_path):
         (lambda c: DynasConfig(time_budget=0), "nas.dynas.time_budget: 0 is not allowed; wants > 0"),
         (lambda c: DynasConfig(reference_point={"acc": "x"}), "nas.dynas.reference_point.acc: 'x' is not a number"),
         (lambda c: DynasConfig(generations=3), "nas.dynas.generations: unknown key"),
-        (lambda c: NASConfig(evolutionary={"reference_points": []}), "nas.evolutionary.reference_points: [] is too"),
+        (
+            lambda c: NASConfig(evolutionary={"algorithm_options": {"references": []}}),
+            "nas.evolutionary.algorithm_options.references: [] is too short",
+        ),
+        (
+            lambda c: NASConfig(dynas={"algorithm_options": {"mutation": 1.5}}),
+            "nas.dynas.algorithm_options.mutation: 1.5 is not allowed; wants <= 1",
+        ),
+        (
+            lambda c: NASConfig(dynas={"algorithm_options": {"neighbours": 2.5}}),
+            "nas.dynas.algorithm_options.neighbours: 2.5 is not a whole number",
+        ),
+        (
+            lambda c: NASConfig(full={"algorithm_options": {"steps": 0.1}}),
+            "nas.full.algorithm_options.steps: unknown key (did you mean 'step'?)",
+        ),
+        (
+            lambda c: NASConfig(random={"algorithm_options": {"step": 0.1}}),
+            "nas.random.algorithm_options: unknown key",
+        ),
         (lambda c: NASConfig(full={"training_samples": 0}), "nas.full.training_samples: 0 is not allowed"),
         (lambda c: DynasConfig(metrics=[]), "nas.dynas.metrics: [] is too short"),
         (lambda c: DynasConfig(dataset_path=""), "nas.dynas.dataset_path: '' is not a path"),
@@ -263,8 +282,15 @@ def test_check_finds_what_does_not_fit_together(changes, expected):
         ("concurrent", {"validation_only": ["acc"]}, "nas.concurrent.validation_only: 'acc' is not measured by this"),
         (
             "evolutionary",
-            {"reference_points": [{"macs": 1, "params": 1}]},
-            "nas.evolutionary.reference_points: goes with search_algorithm 'rnsga2' alone, which is the default here",
+            {"algorithm_options": {"references": [{"macs": 1, "params": 1}]}},
+            "nas.evolutionary.algorithm_options.references: goes with search_algorithm rnsga2 alone, which is 'nsga2' "
+            "here; nsga2 takes crossover, mutation",
+        ),
+        (
+            "denas",
+            {"algorithm_options": {"mutation": 0.1}},
+            "nas.denas.algorithm_options.mutation: goes with search_algorithm age, ctaea, ga, moead, nsga2, "
+            "rnsga2, unsga3 alone, which is 'denas' here; denas takes none",
         ),
     ],
 )
@@ -377,10 +403,34 @@ def test_options_of_the_strategies_by_registered_names():
     assert config.strategy_options()["training_samples"] == 30
     config.approach = "evolutionary"
     assert config.strategy_options() == {}
-    config.evolutionary.reference_points = [{"top1": 75, "lat": "2"}]
+    config.evolutionary.algorithm_options = {"references": [{"top1": 75, "lat": "2"}]}
     assert config.strategy_options() == {"references": [{"acc": 75.0, "latency": 2.0}]}
     config.approach = "random"
     assert config.strategy_options() == {}
+
+
+def test_options_reach_the_algorithm_of_each_approach():
+    options = {"mutation": 0.1, "references": [{"top1": 75, "lat": "2"}]}
+    given = {"mutation": 0.1, "references": [{"acc": 75.0, "latency": 2.0}]}
+    for approach in ("dynas", "concurrent", "full"):
+        config = NASConfig(approach=approach, search_algorithm="rnsga2", **{approach: {"algorithm_options": options}})
+        assert config.strategy_options()["algorithm_options"] == given
+    config = NASConfig(approach="denas", search_algorithm="rnsga2", denas={"algorithm_options": options})
+    assert config.strategy_options() == given
+
+
+def test_an_algorithm_is_given_what_it_takes():
+    config = searchable(metrics=["macs", "params"], algorithm_options={"step": 0.2, "mutation": 0.1})
+    config.search_algorithm = "mocmaes"
+    assert message(config.check) == (
+        "nas.dynas.algorithm_options.mutation: goes with search_algorithm age, ctaea, ga, moead, nsga2, rnsga2, "
+        "unsga3 alone, which is 'mocmaes' here; mocmaes takes step"
+    )
+    config.dynas.algorithm_options.mutation = None
+    config.check()
+    config.search_algorithm, config.dynas.algorithm_options = "rnsga2", {"references": [{"macs": 1}]}
+    where = "nas.dynas.algorithm_options.references[0]: lacks a value for params"
+    assert message(config.check) == where
 
 
 def test_a_predictor_of_what_is_never_predicted_is_refused(tmp_path):

@@ -27,6 +27,7 @@ from nas_compress.recipe.steps import (
 )
 from nas_compress.settings import Location, Problem
 from nas_compress.space import Architecture
+from nas_compress.strategy_checks import algorithm_option_problems
 from nas_compress.supernets import supernets
 from nas_compress.tasks import Task
 from nas_compress.training.config import TrainOptions
@@ -81,7 +82,8 @@ def _nas_problems(options: NasStep, here: Location, supernet: str) -> Iterator[P
     yield from (problem for problem in metrics if problem.location[-1] != "supernet")
     yield from search_checks.option_problems(options, options.approach, here)
     yield from search_checks.strategy_problems(options, options.approach, options.search_algorithm, here, here)
-    yield from search_checks.search_problems(options, options.approach, here)
+    yield from algorithm_option_problems(options, options.approach, options.search_algorithm, here)
+    yield from search_checks.search_problems(options, options.approach, supernet, here)
     yield from search_checks.precision_problems(options, supernet, here)
     yield from checks.space_problems(supernet, options.search_space, (*here, "search_space"), options.precision)
     yield from search_checks.warm_start_problems(options, supernet, options.search_space, here)

@@ -7,6 +7,8 @@ from nas_compress.search.trial import Trial
 
 __all__ = ["SearchProblem", "SearchStrategy", "Trial", "strategies"]
 
+_VARIATION = ("crossover", "mutation")  # options of the algorithms with discrete genes
+
 strategies: Registry[type[SearchStrategy]] = Registry(
     "search strategy",
     {
@@ -21,47 +23,47 @@ strategies: Registry[type[SearchStrategy]] = Registry(
         "nsga2": Entry(
             "nas_compress.search.evolutionary:NSGA2",
             "NSGA-II (any number of objectives; the default)",
-            info={"inner": True},
+            info={"inner": True, "options": _VARIATION},
         ),
         "rnsga2": Entry(
             "nas_compress.search.evolutionary:RNSGA2",
             "R-NSGA-II: NSGA-II drawn to reference points that you give",
-            info={"inner": True},
+            info={"inner": True, "options": (*_VARIATION, "references", "epsilon")},
         ),
         "age": Entry(
             "nas_compress.search.evolutionary:AGEMOEA",
             "AGE-MOEA: adapts to the curvature of the front, for two objectives and more",
-            info={"inner": True},
+            info={"inner": True, "options": _VARIATION},
         ),
         "unsga3": Entry(
             "nas_compress.search.evolutionary:UNSGA3",
             "U-NSGA-III: niches around reference directions, for three objectives and more",
-            info={"inner": True},
+            info={"inner": True, "options": _VARIATION},
         ),
         "moead": Entry(
             "nas_compress.search.evolutionary:MOEAD",
             "MOEA/D: one weighted problem per reference direction",
-            info={"inner": True},
+            info={"inner": True, "options": (*_VARIATION, "neighbours")},
         ),
         "ctaea": Entry(
             "nas_compress.search.evolutionary:CTAEA",
             "C-TAEA: two archives, for limits that are hard to meet",
-            info={"inner": True},
+            info={"inner": True, "options": _VARIATION},
         ),
         "mocmaes": Entry(
             "nas_compress.search.evolutionary:MOCMAES",
             "MO-CMA-ES: adapted covariance, for ordered choices",
-            info={"inner": True},
+            info={"inner": True, "options": ("step",)},
         ),
         "ga": Entry(
             "nas_compress.search.evolutionary:GA",
             "genetic algorithm for one objective",
-            info={"inner": True, "objectives": 1},
+            info={"inner": True, "options": _VARIATION, "objectives": 1},
         ),
         "cmaes": Entry(
             "nas_compress.search.evolutionary:CMAES",
             "CMA-ES for one objective and ordered choices",
-            info={"inner": True, "objectives": 1},
+            info={"inner": True, "options": ("step",), "objectives": 1},
         ),
         "bo": Entry(
             "nas_compress.search.bo:BayesianOptimization",
@@ -87,4 +89,5 @@ strategies: Registry[type[SearchStrategy]] = Registry(
     aliases={"agemoea": "age"},
 )
 """The search strategies by name; `info["objectives"]` is the most objectives that one takes, and `info["inner"]` marks
-those whose algorithm can search on predictions as well (`nas_compress.search.algorithms.evolution`)."""
+those whose algorithm can search on predictions as well (`nas_compress.search.algorithms.evolution`), with the options
+that `info["options"]` names."""

@@ -30,17 +30,6 @@ from nas_compress.search.pymoo_evolution import PymooEvolution
 from nas_compress.space import SearchSpace
 from nas_compress.space.search_space import FloatMatrix
 
-VARIATION = ("crossover", "mutation")
-"""Options of the algorithms with discrete genes."""
-
-OPTIONS = {
-    "rnsga2": (*VARIATION, "references", "epsilon"),
-    "moead": (*VARIATION, "neighbours"),
-    "mocmaes": ("step",),
-    "cmaes": ("step",),
-}
-"""Options of the algorithms that have others."""
-
 DEFAULT_REFERENCES = 5
 """Reference points of R-NSGA-II where none are given, spread evenly over the plane between the extremes known."""
 
@@ -75,7 +64,7 @@ def evolution(
     name = check_objectives(name, objectives)
     if name not in ALGORITHMS:
         raise ConfigError(f"search strategy {name!r} is no evolutionary algorithm; want one of {', '.join(ALGORITHMS)}")
-    _check_options(name, options, OPTIONS.get(name, VARIATION))
+    _check_options(name, options, strategies.entry(name).info["options"])
     if name in ("cmaes", "mocmaes"):
         from nas_compress.search import covariance
 
@@ -109,17 +98,21 @@ def check_objectives(name: str, objectives: int) -> str:
     return name
 
 
-def reference_costs(problem: SearchProblem, references: Sequence[Mapping[str, float]]) -> FloatMatrix:
-    """Return reference points, given in natural units by metric, as costs, shape (k, objectives).
+def in_costs(options: Mapping[str, Any], problem: SearchProblem) -> dict[str, Any]:
+    """Return options whose reference points, given in natural units by metric, are costs, shape (k, objectives).
 
     Raises:
         ConfigError: A point lacks an objective, or has something else.
     """
+    references = options.get("references")
+    if references is None:
+        return dict(options)
     names = [o.name for o in problem.objectives]
     for i, point in enumerate(references):
         if set(point) != set(names):
             raise ConfigError(f"references[{i}]: {dict(point)} wants a value for each of {', '.join(names)}")
-    return problem.costs({name: np.array([float(point[name]) for point in references]) for name in names})
+    costs = problem.costs({name: np.array([float(point[name]) for point in references]) for name in names})
+    return {**options, "references": costs}
 
 
 def _users(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -36,6 +36,7 @@ class ConcurrentNAS(GuidedSearch):
         validation_only: Measured metrics that are never predicted: they play no part in the search on predictions.
             Computed ones, which may stand here too, are computed unless `predictor` names them.
         algorithm: See `GuidedSearch`.
+        algorithm_options: See `GuidedSearch`.
     """
 
     defaults: ClassVar[Mapping[str, str]] = {"": "ridge", "bleu": "svr"}
@@ -50,13 +51,21 @@ class ConcurrentNAS(GuidedSearch):
         generations: int = 200,
         validation_only: Sequence[str] | None = None,
         algorithm: str = "nsga2",
+        algorithm_options: Mapping[str, Any] | None = None,
     ) -> None:
         check_counts(generations=generations)
         self.generations = generations
         self._validation_only = set(validation_only or ())
         self._named = set() if predictor is None or isinstance(predictor, str) else set(predictor)
         _check(problem, self._validation_only, self._named)
-        super().__init__(problem, seed=seed, population=population, predictor=predictor, algorithm=algorithm)
+        super().__init__(
+            problem,
+            seed=seed,
+            population=population,
+            predictor=predictor,
+            algorithm=algorithm,
+            algorithm_options=algorithm_options,
+        )
 
     def _predicted(self) -> list[str]:
         wanted = self._named.union(predicted_metrics(self.problem)) - self._validation_only

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -42,6 +43,7 @@ class DyNAS(GuidedSearch):
         batch: Architectures measured between two fits, at most `population`: fewer at first (see `SHARE`), more in long
             searches (see `GROWTH`).
         algorithm: See `GuidedSearch`.
+        algorithm_options: See `GuidedSearch`.
         optimism: How many standard deviations of the predictor candidates are taken to be better than predicted.
     """
 
@@ -54,10 +56,18 @@ class DyNAS(GuidedSearch):
         predictor: str | Mapping[str, str] | None = None,
         batch: int = 10,
         algorithm: str = "nsga2",
+        algorithm_options: Mapping[str, Any] | None = None,
         optimism: float = 0.0,
     ) -> None:
         check_counts(batch=batch)
-        super().__init__(problem, seed=seed, population=population, predictor=predictor, algorithm=algorithm)
+        super().__init__(
+            problem,
+            seed=seed,
+            population=population,
+            predictor=predictor,
+            algorithm=algorithm,
+            algorithm_options=algorithm_options,
+        )
         self.batch, self.optimism = min(batch, population), optimism
         rows = opening(self.space, OPENING, self.rng)
         self._ends, self._opening, self._survivors = rows[:-OPENING], rows[-OPENING:], rows[:0]

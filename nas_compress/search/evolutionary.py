@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 from pymoo.core.algorithm import Algorithm
 
-from nas_compress.search.algorithms import check_objectives, evolution, reference_costs
+from nas_compress.search.algorithms import check_objectives, evolution, in_costs
 from nas_compress.search.generational import GenerationalSearch
 from nas_compress.search.problem import FloatVector, SearchProblem
 from nas_compress.search.trial import Trial
@@ -53,8 +53,7 @@ class Evolutionary(GenerationalSearch):
         algorithm = self.name if algorithm is None else algorithm
         if isinstance(algorithm, str):
             check_objectives(algorithm, len(problem.objectives))
-        if options.get("references") is not None:
-            options["references"] = reference_costs(problem, options["references"])
+        options = in_costs(options, problem)
         super().__init__(problem, seed=seed, population=population)
         self._evolution = evolution(algorithm, self.space, len(problem.objectives), population, self.rng, **options)
         self._known: dict[bytes, Trial] = {}

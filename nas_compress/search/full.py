@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from nas_compress.search.generational import check_counts
 from nas_compress.search.guided import GuidedSearch
@@ -28,6 +29,7 @@ class FullSearch(GuidedSearch):
         training_samples: Architectures measured before the predictors are trained, at least two of them with success;
             a warm start counts.
         algorithm: See `GuidedSearch`.
+        algorithm_options: See `GuidedSearch`.
     """
 
     def __init__(
@@ -40,9 +42,17 @@ class FullSearch(GuidedSearch):
         generations: int = 200,
         training_samples: int = 200,
         algorithm: str = "nsga2",
+        algorithm_options: Mapping[str, Any] | None = None,
     ) -> None:
         check_counts(generations=generations, training_samples=training_samples)
-        super().__init__(problem, seed=seed, population=population, predictor=predictor, algorithm=algorithm)
+        super().__init__(
+            problem,
+            seed=seed,
+            population=population,
+            predictor=predictor,
+            algorithm=algorithm,
+            algorithm_options=algorithm_options,
+        )
         self.generations, self.training_samples = generations, training_samples
         self._samples = 0
         self._found: IntMatrix | None = None

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from nas_compress.search import pareto
-from nas_compress.search.algorithms import evolution
+from nas_compress.search.algorithms import evolution, in_costs
 from nas_compress.search.evolver import Evolver
 from nas_compress.search.generational import GenerationalSearch
 from nas_compress.search.problem import FloatMatrix, FloatVector, SearchProblem
@@ -29,6 +29,7 @@ class GuidedSearch(GenerationalSearch):
         predictor: Names in `nas_compress.predictors.predictors`: one for all measured metrics, or by metric; None for
             `defaults`.
         algorithm: What searches on the predictions: a strategy of the registry that says `inner`.
+        algorithm_options: Options of `evolution` for it; `references` in natural units by metric, for all objectives.
 
     Raises:
         ConfigError: A number below 1, a predictor that does not exist or of what is not predicted, or an algorithm that
@@ -49,11 +50,15 @@ class GuidedSearch(GenerationalSearch):
         population: int = 50,
         predictor: str | Mapping[str, str] | None = None,
         algorithm: str = "nsga2",
+        algorithm_options: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(problem, seed=seed, population=population)
         self.algorithm = algorithm
         names = choose(predictor, self._predicted(), self.defaults)
         self.surrogate = Surrogate(problem, self.limits, names, self.rng)
+        self._options = in_costs(algorithm_options or {}, problem)
+        if "references" in self._options:
+            self._options["references"] = self._options["references"][:, self.surrogate.objectives]
         self._inner(1)  # so that an algorithm that does not fit the problem fails now
         self._rows: IntMatrix = np.empty((0, len(self.space.cardinalities)), dtype=np.int64)
         self._trials: list[Trial] = []
@@ -93,7 +98,8 @@ class GuidedSearch(GenerationalSearch):
     # -- the search on predictions -------------------------------------------------------------------------
 
     def _inner(self, population: int) -> Evolver:
-        return evolution(self.algorithm, self.space, len(self.surrogate.objectives), population, self.rng)
+        objectives = len(self.surrogate.objectives)
+        return evolution(self.algorithm, self.space, objectives, population, self.rng, **self._options)
 
     def _evolve(
         self, population: int, generations: int, start: IntMatrix | None = None, optimism: float = 0.0

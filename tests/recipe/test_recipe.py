@@ -68,7 +68,25 @@ def test_options_of_other_approaches_are_not_written(tmp_path):
     again.check()
     assert again == whole and again.nas_config(Path("a.csv")).full.training_samples == 9
     text = (tmp_path / "recipe.yaml").read_text()
-    assert "batch:" not in text and "reference_points" not in text
+    assert "batch:" not in text and "algorithm_options" not in text
+
+
+def test_options_of_the_algorithm_are_checked_and_written(tmp_path):
+    step = {"search_algorithm": "moead", "algorithm_options": {"neighbours": 5, "mutation": 0.1}}
+    whole = recipe(TRAIN, {"nas": step}, output=tmp_path)
+    whole.to_yaml(tmp_path / "recipe.yaml")
+    again = Recipe.from_yaml(tmp_path / "recipe.yaml")
+    again.check()
+    options = again.nas_config(Path("a.csv")).strategy_options()
+    assert again == whole and options["algorithm_options"] == {"mutation": 0.1, "neighbours": 5}
+    with pytest.raises(
+        ConfigError, match=r"steps\[1\].nas.algorithm_options.neighbours: goes with search_algorithm moead"
+    ):
+        recipe(TRAIN, {"nas": {"algorithm_options": {"neighbours": 5}}}).check()
+    with pytest.raises(
+        ConfigError, match="algorithm_options: goes with approach dynas or .*; leave it out with 'random'"
+    ):
+        recipe(TRAIN, {"nas": {"approach": "random", "algorithm_options": {"mutation": 0.1}}}).check()
 
 
 def test_limits_of_the_search_alone_can_be_selected_by():

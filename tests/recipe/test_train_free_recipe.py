@@ -36,6 +36,12 @@ def test_the_approachs_own_defaults_hold():
     assert (other.approach, other.metrics, other.num_evals) == ("dynas", ["acc", "macs"], 250)
 
 
+def test_the_score_is_checked_against_the_recipes_super_network():
+    words = "steps[0].nas.diversity_weight: 1.0 does not go with 'digits_resnet', which has no attention"
+    assert words in message(options(diversity_weight=1), "select", "finetune")
+    recipe(options(diversity_weight=1), "select", "finetune", supernet="digits_vit").check()
+
+
 def test_all_options_reach_the_search():
     given_options = {"select_num": 3, "score_seeds": 1, "saliency_weight": 2.0, "m_prob": 0.5}
     config = recipe(options(**given_options, metrics=["de_score", "macs"], num_evals=60)).nas_config(Path("a.csv"))

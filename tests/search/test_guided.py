@@ -129,6 +129,38 @@ def test_unknown_predictor_and_unfit_algorithm() -> None:
         DyNAS(TWO, algorithm="cmaes")
 
 
+@pytest.mark.parametrize("strategy", [DyNAS, ConcurrentNAS, FullSearch])
+def test_options_reach_the_algorithm_inside(strategy: Callable[..., SearchStrategy]) -> None:
+    with pytest.raises(ConfigError, match="crossover: 3 is no probability"):
+        strategy(TWO, algorithm_options={"crossover": 3})
+    with pytest.raises(ConfigError, match="'nsga2' has no option 'step'; it takes crossover, mutation"):
+        strategy(TWO, algorithm_options={"step": 0.1})
+    with pytest.raises(ConfigError, match=r"references\[0\]: .* wants a value for each of acc, cost"):
+        strategy(TWO, algorithm="rnsga2", algorithm_options={"references": [{"acc": 75.0}]})
+
+
+def test_points_draw_the_search_on_predictions_near() -> None:
+    dear = float(Cost().compute([SPACE.largest()])[0])
+    costs = []
+    for share in (0.1, 0.9):
+        points = {"references": [{"acc": quality(SPACE.largest()), "cost": share * dear}]}
+        strategy = FullSearch(
+            TWO, population=20, generations=30, training_samples=40, algorithm="rnsga2", algorithm_options=points
+        )
+        costs.append(np.mean([t.values["cost"] for t in run(strategy, 60)[40:]]))
+    assert costs[0] < costs[1]
+
+
+def test_points_are_of_what_is_predicted_alone() -> None:
+    problem = SearchProblem(SPACE, [Quality(), Cost(), Latency()])
+    points = {"references": [{"acc": 90.0, "cost": 100.0, "latency": 2.0}]}
+    strategy = ConcurrentNAS(
+        problem, population=8, generations=2, validation_only=["latency"], algorithm="rnsga2", algorithm_options=points
+    )
+    for _ in range(3):
+        strategy.tell([Trial(a, {**values(a), "latency": 1.0}) for a in strategy.ask(8)])
+
+
 def test_summary_scores_the_predictors_on_held_out_measurements() -> None:
     strategy = DyNAS(TWO, predictor={"acc": "ridge"})
     assert strategy.summary() == {}
