@@ -51,7 +51,7 @@ def strategy_problems(
         search: Where `search_algorithm` stands.
     """
     yield from _algorithm_problems(options, approach, algorithm, (*search, "search_algorithm"))
-    yield from _predictor_problems(options, here)
+    yield from _predictor_problems(options, approach, here)
     yield from _named_problems(getattr(options, "validation_only", None), options, (*here, "validation_only"))
     samples = getattr(options, "training_samples", None)
     if approach == "full" and (samples or 1) >= options.num_evals:
@@ -93,7 +93,7 @@ def _algorithm_problems(
         yield Problem(location, f"{reason}: {', '.join(options.metrics)}; put limits on the others (constraints)")
 
 
-def _predictor_problems(options: SearchOptions, here: Location) -> Iterator[Problem]:
+def _predictor_problems(options: SearchOptions, approach: str, here: Location) -> Iterator[Problem]:
     from nas_compress.predictors import predictors
 
     named = getattr(options, "predictor", None)
@@ -104,6 +104,10 @@ def _predictor_problems(options: SearchOptions, here: Location) -> Iterator[Prob
         return
     for metric, name in named.items():
         yield from name_problems(predictors, name, (*here, "predictor", metric))
+        measured = canonical(metric) == "model_size" and options.precision is not None
+        if approach != "concurrent" and name in predictors and canonical(metric) in COMPUTED and not measured:
+            reason = f"{show(name)} has nothing to predict: {metric} is computed"
+            yield Problem((*here, "predictor", metric), f"{reason}; leave it out, or write approach: concurrent")
     yield from _named_problems(named, options, (*here, "predictor"))
 
 

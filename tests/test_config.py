@@ -281,6 +281,11 @@ def test_check_finds_what_does_not_fit_together(changes, expected):
         ("full", {"num_evals": 1}, "nas.full.training_samples: null leaves nothing of num_evals (1)"),
         ("concurrent", {"validation_only": ["acc"]}, "nas.concurrent.validation_only: 'acc' is not measured by this"),
         (
+            "full",
+            {"predictor": {"macs": "ridge"}},
+            "nas.full.predictor.macs: 'ridge' has nothing to predict: macs is computed; leave it out, or write",
+        ),
+        (
             "evolutionary",
             {"algorithm_options": {"references": [{"macs": 1, "params": 1}]}},
             "nas.evolutionary.algorithm_options.references: goes with search_algorithm rnsga2 alone, which is 'nsga2' "
@@ -297,6 +302,11 @@ def test_check_finds_what_does_not_fit_together(changes, expected):
 def test_check_finds_what_does_not_fit_an_approach(approach, changes, expected):
     section = {"supernet": "digits_mbv3", "metrics": ["macs", "params"], **changes}
     assert message(NASConfig(approach=approach, **{approach: section}).check).startswith(expected)
+
+
+def test_concurrent_may_predict_what_could_be_computed():
+    section = {"supernet": "digits_mbv3", "metrics": ["macs", "params"], "predictor": {"macs": "ridge"}}
+    NASConfig(approach="concurrent", concurrent=section).check()
 
 
 def test_a_warm_start_is_read_before_any_work(tmp_path):
