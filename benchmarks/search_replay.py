@@ -28,6 +28,7 @@ from nas_compress.objectives.base import AnalyticObjective
 from nas_compress.replay import Replay, load_replay
 from nas_compress.search import SearchProblem, Trial, pareto, strategies
 from nas_compress.search.algorithms import evolution
+from nas_compress.space import Architecture
 from nas_compress.space.search_space import FloatMatrix
 
 PROBLEMS = ("nas_bench_201", "nas_bench_macro", "ofa_mbv3", "ofa_mbv3_measured", "bert_sst2")
@@ -90,12 +91,20 @@ class Arena:
             search.tell(costs, beyond.sum(axis=1))
         return search.population()[1]
 
-    def run(self, strategy: str, budget: int, seed: int, **options: Any) -> PeerRun:
-        """Run one of our strategies; see `PeerRun`."""
+    def run(
+        self,
+        strategy: str,
+        budget: int,
+        seed: int,
+        first: Sequence[Architecture] = (),
+        prior: Sequence[Trial] = (),
+        **options: Any,
+    ) -> PeerRun:
+        """Run one of our strategies, with what its problem asks for first and knows before; see `PeerRun`."""
         self._warm_up()
         computed = [m for m in ("macs", "params") if m in self.problem.metrics]
         descriptors = [o for o in self.problem.objectives(computed) if isinstance(o, AnalyticObjective)]
-        problem = SearchProblem(self.problem.space, self.objectives, descriptors=descriptors)
+        problem = SearchProblem(self.problem.space, self.objectives, descriptors=descriptors, first=first, prior=prior)
         make, evaluations = strategies.get(strategy), Evaluations(self.problem, self.metrics)
         search, done = make(problem, seed=seed, **{"population": POPULATION, **options}), 0
         while done < budget and (asked := search.ask(budget - done)):
