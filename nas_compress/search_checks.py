@@ -178,11 +178,20 @@ def score_problems(options: SearchOptions, supernet: str | None, here: Location)
         supernet: The super-network's name, if that is known.
         here: Where the options stand.
     """
-    from nas_compress.proxies.de_score import DEFAULT_WEIGHTS
+    from nas_compress.proxies.de_score import DEFAULT_WEIGHTS, ORIGINAL_WEIGHTED
 
-    if "de_score" not in options.measured or not isinstance(options, ScoreOptions):
+    measured = {"de_score", "de_score_original"}.intersection(options.measured)
+    if not measured or not isinstance(options, ScoreOptions):
         return
     weights, kinds = options.weights(), _kinds(supernet)
+    lost = weights.keys() - {name for kind in kinds for name in ORIGINAL_WEIGHTED[kind]}
+    if "latency" not in lost or "de_score" in measured:
+        yield from _latency_weight_problems(options, here)
+    if "de_score" not in measured:
+        for name in sorted(lost):
+            reason = f"{show(weights[name])} has no effect: it has no place in the formula of de_score_original"
+            yield Problem((*here, f"{name}_weight"), f"{reason}; leave it out")
+        return
     convolutional = kinds == ["cnn"]
     if convolutional and weights.get("diversity"):
         reason = f"does not go with {supernet!r}, which has no attention"
@@ -190,10 +199,16 @@ def score_problems(options: SearchOptions, supernet: str | None, here: Location)
     if not any(any(options.weights_over(DEFAULT_WEIGHTS[kind]).values()) for kind in kinds):
         terms = [term for term in TERMS if not (convolutional and term == "diversity")]
         yield Problem(here, f"all weights of the score are 0; give one of {', '.join(terms)} more")
-    if weights.get("latency") and options.latency.lut is None:
+
+
+def _latency_weight_problems(options: ScoreOptions, here: Location) -> Iterator[Problem]:
+    """Check that a latency that is part of a score can be predicted."""
+    if not options.latency_weight or not isinstance(options, SearchOptions):
+        return
+    if options.latency.lut is None:
         reason = "wants latency.lut, a table of nas-compress build-lut; without one, put latency among metrics"
         yield Problem((*here, "latency_weight"), reason)
-    elif weights.get("latency") and "latency" not in options.measured:
+    elif "latency" not in options.measured:
         yield from latency_problems(options.latency, (*here, "latency"))
 
 

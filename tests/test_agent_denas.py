@@ -6,7 +6,7 @@ import torch
 
 from nas_compress import NAS, NASConfig, load_best_structure
 from nas_compress.errors import ConfigError, EvaluationError
-from nas_compress.objectives.de_score import DEScore, UntrainedTerms, small_twin
+from nas_compress.objectives.de_score import DEScore, DEScoreOriginal, UntrainedTerms, small_twin
 from nas_compress.supernets import load_supernet, supernets
 from nas_compress.weights import write_state
 
@@ -130,6 +130,30 @@ def test_the_original_score(config, tmp_path):
     config.denas.metrics = ["de_score_original"]
     result = NAS(config).search()
     assert all(t.values["de_score_original"] > 0 for t in result)
+    config.denas.diversity_weight, config.denas.results_csv_path = 0.0, tmp_path / "saliency.csv"
+    agent = NAS(config)
+    architecture = result.trials[0].architecture
+    (score,) = agent.objectives()
+    (saliency,) = UntrainedTerms(agent.supernet, ["saliency"], seeds=1, batch=4, original=True)(architecture)[
+        "saliency"
+    ]
+    assert score.measure(None, architecture).value == saliency < result.trials[0].values["de_score_original"]
+
+
+class HalfASecond:
+    def compute(self, architectures):
+        return np.full(len(architectures), 500.0)
+
+
+def test_latency_is_part_of_the_original_score():
+    net = load_supernet("digits_vit", trained=False, seed=0)
+    architecture = net.space.largest()
+    latency = HalfASecond()
+    names = ["diversity", "saliency", "latency"]
+    terms = UntrainedTerms(net, names, seeds=1, batch=4, latency=latency, original=True)
+    plain, halved = (DEScoreOriginal(terms, "transformer", {"latency": weight}) for weight in (0.0, 2.0))
+    value = plain.measure(None, architecture).value
+    assert halved.measure(None, architecture).value == pytest.approx(value / 2)
 
 
 def test_terms_of_all_families_on_small_inputs():

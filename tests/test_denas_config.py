@@ -154,6 +154,15 @@ def weightless(names):
         (weightless({"expressivity", "complexity", "saliency"}), "all weights of the score are 0"),
         ({"supernet": "digits_vit", **weightless({"diversity", "saliency"})}, "all weights of the score are 0"),
         ({"supernet": None, **weightless({*TERMS} - {"latency"})}, "all weights of the score are 0"),
+        ({"metrics": ["de_score_original"], "latency_weight": 1.0}, "denas.latency_weight: 1.0 has no effect: it has"),
+        (
+            {"supernet": "digits_vit", "metrics": ["de_score_original"], "macs_weight": 1.0},
+            "denas.macs_weight: 1.0 has no effect: it has no place in the formula of de_score_original",
+        ),
+        (
+            {"supernet": "digits_vit", "metrics": ["de_score_original"], "latency_weight": 1.0},
+            "denas.latency_weight: wants latency.lut",
+        ),
         ({"diversity_weight": 1}, "denas.diversity_weight: 1.0 does not go with 'denas_cnn', which has no attention"),
         ({"constraints": {"params": ["<= 1M", ">= 5M"]}}, "params >= 5000000 and params <= 1000000 exclude each other"),
         ({"min_param_limits": 5, "max_param_limits": 1}, "constraints.params: params >= 5000000 and params <= "),

@@ -15,6 +15,7 @@ from nas_compress.objectives.base import AnalyticObjective, Measurement, Objecti
 from nas_compress.objectives.config import ScoreOptions
 from nas_compress.proxies.de_score import (
     DEFAULT_WEIGHTS,
+    ORIGINAL_WEIGHTED,
     PUBLISHED_TERMS,
     Scale,
     check_terms,
@@ -213,7 +214,13 @@ class DEScore(Objective):
 
 
 class DEScoreOriginal(Objective):
-    """The score by the formula and the weights of DE-NAS's original program, latency left out: for comparison."""
+    """The score by the formula of DE-NAS's original program: for comparison.
+
+    Args:
+        terms: Computes the terms, `original`.
+        kind: See `de_score_original`.
+        weights: See `de_score_original`.
+    """
 
     name = "de_score_original"
     direction = "maximize"
@@ -222,15 +229,19 @@ class DEScoreOriginal(Objective):
     depends_on_weights = False
     uses_subnet = False
 
-    def __init__(self, supernet: Supernet) -> None:
-        self._kind = kind_of(supernet)
-        self._terms = UntrainedTerms(supernet, PUBLISHED_TERMS[self._kind], seeds=1, original=True)
-        self._weights = dict(ORIGINAL_WEIGHTS.get(str(supernet.describe().get("family")), {}))
+    def __init__(self, terms: UntrainedTerms, kind: str, weights: Mapping[str, float]) -> None:
+        self._terms, self._kind, self._weights = terms, kind, dict(weights)
 
     @classmethod
     def from_agent(cls, agent: NAS) -> Self:
-        """Return the score of an agent's super-network; see `Objective.from_agent`."""
-        return cls(agent.supernet)
+        """Return the score of an agent's super-network, with the weights that are set; see `Objective.from_agent`."""
+        section, kind = agent.config.section, kind_of(agent.supernet)
+        options = section if isinstance(section, ScoreOptions) else ScoreOptions()
+        given = {name: weight for name, weight in options.weights().items() if name in ORIGINAL_WEIGHTED[kind]}
+        weights = {**ORIGINAL_WEIGHTS.get(str(agent.supernet.describe().get("family")), {}), **given}
+        latency = ["latency"] if weights.get("latency") else []
+        terms = untrained_terms(agent, options, [*PUBLISHED_TERMS[kind], *latency], original=True)
+        return cls(terms, kind, weights)
 
     def measure(self, subnet: nn.Module | None, architecture: Architecture) -> Measurement:
         """Return the score at one initialisation; the sub-network is not looked at."""
@@ -248,8 +259,10 @@ def kind_of(supernet: Supernet) -> str:
     return "cnn" if supernet.describe().get("family") in CONVOLUTIONAL else "transformer"
 
 
-def untrained_terms(agent: NAS, options: ScoreOptions, names: Sequence[str]) -> UntrainedTerms:
-    """Return the terms of an agent's super-network.
+def untrained_terms(
+    agent: NAS, options: ScoreOptions, names: Sequence[str], *, original: bool = False
+) -> UntrainedTerms:
+    """Return the terms of an agent's super-network; those of the original program at one initialisation, as there.
 
     Raises:
         ConfigError: Latency is a term, and the section names no latency table.
@@ -259,7 +272,8 @@ def untrained_terms(agent: NAS, options: ScoreOptions, names: Sequence[str]) -> 
         from nas_compress.objectives.latency import Latency
 
         latency = cast(PredictedLatency, Latency.from_agent(agent))
-    return UntrainedTerms(agent.supernet, names, seeds=options.score_seeds, batch=options.score_batch, latency=latency)
+    seeds, batch = 1 if original else options.score_seeds, options.score_batch
+    return UntrainedTerms(agent.supernet, names, seeds=seeds, batch=batch, latency=latency, original=original)
 
 
 def sample_within(problem: SearchProblem, count: int) -> list[Architecture]:

@@ -42,6 +42,9 @@ PUBLISHED_TERMS: Mapping[str, Sequence[str]] = {
 }
 """The terms of DE-NAS's published configurations, by the kind of network."""
 
+ORIGINAL_WEIGHTED: Mapping[str, Sequence[str]] = {"cnn": (), "transformer": ("diversity", "saliency", "latency")}
+"""The terms that have a weight in the original formula, by the kind of network."""
+
 DEFAULT_WEIGHTS: Mapping[str, Mapping[str, float]] = {
     "cnn": {"expressivity": 1.0, "complexity": 5.0, "saliency": 1.0, "macs": 3.0},
     "transformer": {"diversity": 1.0, "saliency": 1.0, "macs": 2.0},
