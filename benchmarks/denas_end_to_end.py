@@ -107,10 +107,10 @@ def train(net: Supernet, architecture: Architecture, domain: Domain[Any], option
     return Trained(net, architecture, network, time.process_time() - start)
 
 
-def untrained(name: str, data: Any) -> Supernet:
+def untrained(name: str, data: Any, seed: int = 0) -> Supernet:
     """Return a super-network with random weights, fit for the data."""
     classes = getattr(data, "classes", None)
-    return load_supernet(name, trained=False, seed=0, **({} if classes is None else {"num_classes": len(classes)}))
+    return load_supernet(name, trained=False, seed=seed, **({} if classes is None else {"num_classes": len(classes)}))
 
 
 def main() -> None:

@@ -2,12 +2,14 @@
 
     python benchmarks/weight_sharing.py digits_resnet --epochs 30
     python benchmarks/weight_sharing.py fashion_mnist_mbv3                  # as it comes trained
+    python benchmarks/weight_sharing.py fsdd_asr --data-path fsdd_8k_int16.npz
 
-Sub-networks are taken evenly over the range of MACs: of `--candidates` random ones, the most accurate with inherited
-weights in each part of the range. Inherited weights get statistics of their own (BN recalibration, 2,000 training
-images). From scratch, a sub-network is trained alone on the labels with the same options for as many passes over the
-same images: those on the card of a super-network that comes trained, those of the command line for one that is trained
-here. Accuracies are on test images; Kendall's tau compares the two rankings.
+Sub-networks are taken evenly over the range of MACs: of `--candidates` random ones, the best with inherited weights in
+each part of the range. Those of images get statistics of their own (BN recalibration, 2,000 training images). From
+scratch, a sub-network is trained alone on the labels with the same options for as many passes over the same examples:
+those on the card of a super-network that comes trained, those of the command line for one that is trained here. Quality
+is that on test data (accuracy, BLEU, word error rate, in %); a difference is how much better inherited weights are, and
+Kendall's tau compares the two rankings.
 """
 
 from __future__ import annotations
@@ -16,62 +18,67 @@ import argparse
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
+from denas_end_to_end import untrained
 from scipy.stats import kendalltau
-from supernet_algorithms import First, quality
+from supernet_algorithms import First
 
+from nas_compress.compression.domains import Domain, domain_of
 from nas_compress.data import load_data
 from nas_compress.data.base import ImageData
-from nas_compress.objectives.calibration import calibrated_subnet
-from nas_compress.objectives.quality import accuracy
+from nas_compress.objectives import objectives
+from nas_compress.objectives.base import Measurement
 from nas_compress.space import Architecture
 from nas_compress.supernets import load_supernet, supernets
-from nas_compress.supernets.base import ImageSupernet
+from nas_compress.supernets.base import Supernet
 from nas_compress.supernets.trained import read_card
 from nas_compress.training.config import FinetuneConfig, SupernetTrainConfig
 from nas_compress.training.trainer import finetune, train_supernet
 
+CALIBRATION = 2000
 
-def spread(net: ImageSupernet, data: ImageData, count: int, candidates: int) -> list[Architecture]:
-    """Return sub-networks over the range of MACs, each the best of its part on search-validation images."""
-    drawn = [net.space.smallest(), *net.space.sample(np.random.default_rng(0), candidates), net.space.largest()]
-    drawn.sort(key=net.macs)
-    edges = np.linspace(np.log(net.macs(drawn[0])), np.log(net.macs(drawn[-1])), count)
+
+def spread(net: Supernet, domain: Domain[Any], sign: int, count: int, candidates: int) -> list[Architecture]:
+    """Return the smallest, the largest, and between them the best of each part by search-validation examples."""
+    drawn = net.space.sample(np.random.default_rng(0), candidates)
+    ends = net.space.smallest(), net.space.largest()
+    edges = np.linspace(*(np.log(net.macs(end)) for end in ends), count)
     chosen = []
-    for edge in edges:
+    for edge in edges[1:-1]:
         near = sorted(drawn, key=lambda a: abs(np.log(net.macs(a)) - edge))[: max(1, candidates // (4 * count))]
-        near = near[:1] if edge in (edges[0], edges[-1]) else near
-        chosen.append(max(near, key=lambda a: _validation(net, data, a)))
-    return list(dict.fromkeys(chosen))
+        chosen.append(max(near, key=lambda a: sign * inherited(net, domain, a, "val").value))
+    return list(dict.fromkeys([ends[0], *chosen, ends[1]]))
 
 
-def _validation(net: ImageSupernet, data: ImageData, architecture: Architecture) -> float:
-    subnet = calibrated_subnet(net, architecture, data, 600)
-    return accuracy(subnet, data.val, net.resolution(architecture), limit=1000).value
+def inherited(net: Supernet, domain: Domain[Any], architecture: Architecture, part: str) -> Measurement:
+    """Return the quality of a sub-network with the weights that it inherits."""
+    subnet = domain.subnet(net, architecture, CALIBRATION)
+    return domain.quality(subnet, part, domain.size(net, architecture))
 
 
-def from_scratch(name: str, architecture: Architecture, data: ImageData, options: dict[str, Any]) -> float:
-    """Return the accuracy of a sub-network that was trained alone."""
-    net = cast("ImageSupernet", load_supernet(name, trained=False, num_classes=len(data.classes), seed=1))
-    subnet, size = net.extract(architecture), net.resolution(architecture)
+def from_scratch(
+    net: Supernet, domain: Domain[Any], data: Any, architecture: Architecture, options: dict[str, Any]
+) -> Measurement:
+    """Return the quality of a sub-network of an untrained super-network after training alone on the data."""
+    subnet, size = net.extract(architecture), domain.size(net, architecture)
     finetune(subnet, data, size, FinetuneConfig(**options))
-    return accuracy(subnet, data.test, size).value
+    return domain.quality(subnet, "test", size)
 
 
 def as_published(weights: str) -> dict[str, Any]:
     """Return the options with which a super-network was trained that comes with the package."""
     (step,) = (s["train_supernet"] for s in read_card(Path(weights)).recipe["steps"] if "train_supernet" in s)
-    return {key: value for key, value in step.items() if key in FinetuneConfig.model_fields and key != "ctc_weight"}
+    return {key: value for key, value in step.items() if key in FinetuneConfig.model_fields}
 
 
 def main() -> None:
     """Parse the command line, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("supernet", default="digits_resnet", nargs="?")
-    parser.add_argument("--data-path", help="where the data is")
+    parser.add_argument("--data-path", type=Path, help="where the data is")
     parser.add_argument("--images", type=int, help="train from scratch on the first so many images alone")
     parser.add_argument("--epochs", type=int, help="passes (default: those of the card, or 30)")
     parser.add_argument("--subnets", type=int, default=10)
@@ -82,26 +89,35 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     name, entry = arguments.supernet, supernets.entry(arguments.supernet)
-    data = cast("ImageData", load_data(entry.info["dataset"], arguments.data_path))
+    data = load_data(entry.info["dataset"], arguments.data_path)
+    if arguments.images and not isinstance(data, ImageData):
+        parser.error(f"--images: {name} takes no images")
+    domain = domain_of(data)
+    sign = 1 if objectives.get(entry.info["metrics"][0]).direction == "maximize" else -1
     options = {"epochs": 30, "batch_size": arguments.batch_size, "lr": arguments.lr, "precision": arguments.precision}
     weights = entry.info["weights"]
     options |= ({} if weights is None else as_published(weights)) | {"curve": 0}
     options |= {} if arguments.epochs is None else {"epochs": arguments.epochs}
     if weights is not None:
-        net = cast("ImageSupernet", load_supernet(name))
+        net = load_supernet(name)
     else:
-        net = cast("ImageSupernet", load_supernet(name, trained=False, num_classes=len(data.classes), seed=0))
+        net = untrained(name, data)
         train_supernet(net, data, SupernetTrainConfig(**options, subnets_per_step=3))
-    alone = replace(data, train=First(data.train, arguments.images)) if arguments.images else data
-    print(f"{'MACs':>12s} {'inherited %':>12s} {'from scratch %':>15s} {'difference':>11s} {'CPU s':>6s}")
-    inherited, scratch = [], []
-    for architecture in spread(net, data, arguments.subnets, arguments.candidates):
-        inherited.append(quality(net, data, architecture))
+    alone: Any = data
+    if arguments.images and isinstance(data, ImageData):
+        alone = replace(data, train=First(data.train, arguments.images))
+    print(f"{'MACs':>12s} {'inherited':>15s} {'from scratch':>15s} {'better by':>10s} {'CPU s':>6s}")
+    values = []
+    for architecture in spread(net, domain, sign, arguments.subnets, arguments.candidates):
         start = time.process_time()
-        scratch.append(from_scratch(name, architecture, alone, options))
-        cells = f"{inherited[-1]:12.2f} {scratch[-1]:15.2f} {inherited[-1] - scratch[-1]:+11.2f}"
-        print(f"{net.macs(architecture):12,d} {cells} {time.process_time() - start:6.0f}", flush=True)
-    print(f"Kendall's tau {kendalltau(inherited, scratch).statistic:.3f}")
+        scratch = from_scratch(untrained(name, data, seed=1), domain, alone, architecture, options)
+        seconds = time.process_time() - start
+        both = inherited(net, domain, architecture, "test"), scratch
+        values.append([each.value for each in both])
+        cells = " ".join(f"{f'{each.value:.2f} ± {each.spread:.2f}':>15s}" for each in both)
+        difference = sign * (both[0].value - both[1].value)
+        print(f"{net.macs(architecture):12,d} {cells} {difference:+10.2f} {seconds:6.0f}", flush=True)
+    print(f"Kendall's tau {kendalltau(*zip(*values, strict=True)).statistic:.3f}")
 
 
 if __name__ == "__main__":
