@@ -368,6 +368,13 @@ def default_algorithm(options: SearchOptions, approach: str) -> str:
     return "nsga2"
 
 
+def registered(algorithm: str | None) -> str | None:
+    """Return the registered spelling of a search algorithm; an unknown name, and None, as they are."""
+    from nas_compress.search import strategies
+
+    return strategies.canonical(algorithm) if algorithm is not None and algorithm in strategies else algorithm
+
+
 def approaches_with(option: str) -> list[str]:
     """Return the approaches that have an option."""
     return [name for name, options in OPTIONS.items() if option in options.model_fields]

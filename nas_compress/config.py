@@ -26,6 +26,7 @@ from nas_compress.approaches import (
     SearchOptions,
     SupernetSearch,
     default_algorithm,
+    registered,
 )
 from nas_compress.basic import ALGORITHMS, basic_problems
 from nas_compress.documents import read_document, resolve_template, write_document
@@ -249,7 +250,7 @@ class NASConfig(Settings):
         if self.approach == "basic":
             return self.search.search_algorithm or ALGORITHMS[0]
         if self.approach in ("evolutionary", "denas"):
-            return self.search.search_algorithm or default_algorithm(self.section, self.approach)
+            return registered(self.search.search_algorithm) or default_algorithm(self.section, self.approach)
         return self.approach
 
     def strategy_options(self) -> dict[str, Any]:
@@ -258,8 +259,9 @@ class NASConfig(Settings):
         options = section.strategy_options() if isinstance(section, SupernetSearch) else {}
         if self.strategy == "denas":
             options = self.denas.evolution_options()
-        if self.approach in PREDICTING and self.search.search_algorithm is not None:
-            options["algorithm"] = self.search.search_algorithm
+        algorithm = registered(self.search.search_algorithm)
+        if self.approach in PREDICTING and algorithm not in (None, default_algorithm(self.section, self.approach)):
+            options["algorithm"] = algorithm
         return options
 
     @property
@@ -324,9 +326,7 @@ class NASConfig(Settings):
         own_strategy: bool = False,
         own_algorithm: bool = False,
     ) -> None:
-        """Check what no single field shows: names, files, metrics and numbers that must fit together.
-
-        Takes well under a second and imports no deep-learning library, so it comes before any work.
+        """Check what no single field shows, before any work: names, files, metrics, numbers that must fit together.
 
         Args:
             own_supernet: A super-network is given as an object; its name and weights here are not looked at.

@@ -124,18 +124,18 @@ def _progress() -> Iterator[Update]:
 
 def _lines() -> Update:
     """Return a callback that prints when a task begins or ends, and every `LINE_SECONDS` with the time left."""
-    started: dict[str, float] = {}
+    started: dict[str, tuple[float, float]] = {}
     last = [float("-inf")]
 
     def update(name: str, done: float, total: float, note: str) -> None:
         now = time.monotonic()
         begins, ends = name not in started, done >= total
-        started.setdefault(name, now)
+        began, before = started.setdefault(name, (now, done))
         if not (begins or ends or now >= last[0] + LINE_SECONDS):
             return
         last[0] = now
-        spent = now - started[name]
-        left = f", {spent * (total - done) / done:.0f} s left" if 0 < done < total else ""
+        spent = now - began
+        left = f", {spent * (total - done) / (done - before):.0f} s left" if before < done < total else ""
         complain(f"{name}: {note or 'begun'} ({spent:.0f} s{left})")
 
     return update

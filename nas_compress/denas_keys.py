@@ -71,9 +71,8 @@ def translated(section: Mapping[str, Any], population: int) -> dict[str, Any]:
     Raises:
         ValueError: A key has no place here, is given in both spellings, or its value is no number.
     """
-    for key in section:
-        if key in ELSEWHERE:
-            raise ValueError(f"{key} {ELSEWHERE[key]}")
+    if reasons := [f"{key} {ELSEWHERE[key]}" for key in section if key in ELSEWHERE]:
+        raise ValueError("; ".join(reasons))
     ours = {key: value for key, value in section.items() if key not in DENAS_KEYS}
     if "population_num" in section:
         _refuse_both(section, "population_num", "population")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -248,6 +250,8 @@ class SearchResult:
         """Return a point by the objectives' own names."""
         if not isinstance(values, Mapping):
             raise ConfigError(f"a point wants a value for each of {', '.join(o.name for o in self.objectives)} by name")
+        if wrong := [name for name, v in values.items() if not isinstance(v, Real) or not math.isfinite(v)]:
+            raise ConfigError(f"the point's {wrong[0]} is {values[wrong[0]]!r}; wants a number")
         point = {self._objective(name).name: float(value) for name, value in values.items()}
         if missing := [o.name for o in self.objectives if o.name not in point]:
             raise ConfigError(f"the point {dict(values)} lacks {', '.join(missing)}")

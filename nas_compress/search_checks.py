@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from nas_compress.approaches import APPROACHES, PREDICTING, SearchOptions, approaches_with, canonical
+from nas_compress.approaches import (
+    APPROACHES,
+    PREDICTING,
+    SearchOptions,
+    approaches_with,
+    canonical,
+    registered,
+)
 from nas_compress.checks import (
     file_problems,
     latency_problems,
@@ -19,6 +26,7 @@ from nas_compress.constraints import Limit, exclusive, limit_texts, parse_constr
 from nas_compress.denas_keys import ENGINE
 from nas_compress.errors import NASError, suggest
 from nas_compress.objectives.config import TERMS, ScoreOptions
+from nas_compress.point_checks import hopeless_problems, point_problems
 from nas_compress.settings import Location, Problem, show
 from nas_compress.supernets.asr_config import ASRS
 from nas_compress.supernets.bert_config import BERTS
@@ -53,6 +61,9 @@ def strategy_problems(
     yield from _algorithm_problems(options, approach, algorithm, (*search, "search_algorithm"))
     yield from _predictor_problems(options, approach, here)
     yield from _named_problems(getattr(options, "validation_only", None), options, (*here, "validation_only"))
+    if not _searched(options, approach):
+        reason = f"{show(getattr(options, 'validation_only', None))} leaves no objective to search for on predictions"
+        yield Problem((*here, "validation_only"), f"{reason}; metrics are {', '.join(options.metrics)}")
     samples = getattr(options, "training_samples", None)
     if approach == "full" and (samples or 1) >= options.num_evals:
         reason = f"{show(samples)} leaves nothing of num_evals ({options.num_evals}) for what the search finds"
@@ -80,7 +91,7 @@ def _algorithm_problems(
         yield Problem(location, f"{show(algorithm)} is an approach of its own; write approach: {algorithm}")
         return
     inner = [name for name in strategies if strategies.entry(name).info.get("inner")]
-    if approach in PREDICTING and algorithm not in inner:
+    if approach in PREDICTING and registered(algorithm) not in inner:
         reason = f"{show(algorithm)} does not go with approach {approach!r}{suggest(algorithm, inner)}"
         yield Problem(location, f"{reason}; allowed: {', '.join(inner)}")
         return
@@ -88,9 +99,23 @@ def _algorithm_problems(
         yield from name_problems(strategies, algorithm, location)
         return
     most = strategies.entry(algorithm).info.get("objectives")
-    if most is not None and len(options.metrics) > most:
-        reason = f"{show(algorithm)} optimises {most} metric(s), and there are {len(options.metrics)}"
-        yield Problem(location, f"{reason}: {', '.join(options.metrics)}; put limits on the others (constraints)")
+    names = _searched(options, approach)
+    if most is not None and len(names) > most:
+        reason = f"{show(algorithm)} optimises {most} metric(s), and there are {len(names)}"
+        yield Problem(location, f"{reason}: {', '.join(names)}; put limits on the others (constraints)")
+
+
+def _searched(options: SearchOptions, approach: str) -> list[str]:
+    """Return the objectives that the algorithm optimises: those that `validation_only` keeps from it are left out."""
+    given = getattr(options, "validation_only", None) if approach == "concurrent" else None
+    never = {canonical(name) for name in given or ()}
+    return [name for name in options.metrics if canonical(name) not in never - _computed(options)]
+
+
+def _computed(options: SearchOptions) -> set[str]:
+    """Return the metrics that are computed in this search; files of quantized networks are measured."""
+    latency = {"latency"} if options.latency.lut is not None else set()
+    return {*COMPUTED} - ({"model_size"} if options.precision is not None else set()) | latency
 
 
 def _predictor_problems(options: SearchOptions, approach: str, here: Location) -> Iterator[Problem]:
@@ -104,8 +129,7 @@ def _predictor_problems(options: SearchOptions, approach: str, here: Location) -
         return
     for metric, name in named.items():
         yield from name_problems(predictors, name, (*here, "predictor", metric))
-        measured = canonical(metric) == "model_size" and options.precision is not None
-        if approach != "concurrent" and name in predictors and canonical(metric) in COMPUTED and not measured:
+        if approach != "concurrent" and name in predictors and canonical(metric) in _computed(options):
             reason = f"{show(name)} has nothing to predict: {metric} is computed"
             yield Problem((*here, "predictor", metric), f"{reason}; leave it out, or write approach: concurrent")
     yield from _named_problems(named, options, (*here, "predictor"))
@@ -127,19 +151,6 @@ def _measured(options: SearchOptions) -> str:
     return ", ".join(options.measured)
 
 
-def point_problems(point: Mapping[str, float], options: SearchOptions, location: Location) -> Iterator[Problem]:
-    """Check that a point has a value for every objective, and for nothing else."""
-    wanted = [canonical(name) for name in options.metrics]
-    for name in point:
-        if canonical(name) not in wanted:
-            yield Problem(location, f"{name!r} is not among metrics: {', '.join(options.metrics)}")
-    given = [canonical(name) for name in point]
-    if missing := [name for name in wanted if name not in given]:
-        yield Problem(location, f"lacks a value for {', '.join(missing)}")
-    if len(set(given)) < len(given):
-        yield Problem(location, f"has two values for one metric: {', '.join(point)}")
-
-
 def search_problems(options: SearchOptions, approach: str, supernet: str | None, here: Location) -> Iterator[Problem]:
     """Check metrics, limits, numbers and files of a search, apart from the strategy.
 
@@ -153,10 +164,9 @@ def search_problems(options: SearchOptions, approach: str, supernet: str | None,
 
     unasked = approach == "dynas" and "population" not in options.model_fields_set  # its first batch is a small one
     if approach not in ("random", "full") and not unasked and options.population > options.num_evals:
-        yield Problem(
-            (*here, "population"),
-            f"{options.population} is larger than num_evals ({options.num_evals}); lower it or raise num_evals",
-        )
+        given = "" if "population" in options.model_fields_set else ", the default,"
+        reason = f"{options.population}{given} is larger than num_evals ({options.num_evals})"
+        yield Problem((*here, "population"), f"{reason}; lower it or raise num_evals")
     yield from metric_problems(options.metrics, here)
     yield from constraint_problems(options, here)
     yield from relative_problems(options, approach, options.constraints, here)
@@ -166,6 +176,7 @@ def search_problems(options: SearchOptions, approach: str, supernet: str | None,
         yield from latency_problems(options.latency, (*here, "latency"))
     if options.reference_point is not None:
         yield from point_problems(options.reference_point, options, (*here, "reference_point"))
+        yield from hopeless_problems(options.reference_point, (*here, "reference_point"))
     if options.warm_start is not None:
         yield from file_problems(options.warm_start, (*here, "warm_start"))
 

@@ -170,8 +170,8 @@ def _message(item: Mapping[str, Any], model: type[BaseModel], location: Location
     kind, loc, context = item["type"], item["loc"], item.get("ctx", {})
     if kind == "extra_forbidden":
         owner = _model_at(model, loc[:-1])
-        home = next(_homes(model, str(loc[-1]), location), None)
-        return _unknown_key(str(loc[-1]), owner.model_fields if owner else [], home)
+        homes = dict.fromkeys(_homes(model, str(loc[-1]), location))
+        return _unknown_key(str(loc[-1]), owner.model_fields if owner else [], homes)
     if kind == "missing":
         return "is required"
     if kind == "value_error":
@@ -196,10 +196,10 @@ def _message(item: Mapping[str, Any], model: type[BaseModel], location: Location
     return f"{shown}: {item['msg'].lower()}"
 
 
-def _unknown_key(name: str, known: Iterable[str], home: Location | None = None) -> str:
+def _unknown_key(name: str, known: Iterable[str], homes: Iterable[Location] = ()) -> str:
     close = suggest(name, known)
-    if home is not None:
-        return f"unknown key here; it belongs to {_dotted(home) or 'the top level'}"
+    if places := ", ".join(_dotted(home) or "the top level" for home in homes):
+        return f"unknown key here; it belongs to {places}"
     return f"unknown key{close}" if close else f"unknown key; known here: {', '.join(sorted(known))}"
 
 

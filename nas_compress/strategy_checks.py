@@ -13,7 +13,7 @@ from nas_compress.approaches import (
     approaches_with,
     default_algorithm,
 )
-from nas_compress.search_checks import point_problems
+from nas_compress.point_checks import point_problems
 from nas_compress.settings import Location, Problem, show
 
 

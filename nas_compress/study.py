@@ -6,18 +6,22 @@ import functools
 import logging
 import math
 import os
+import reprlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, SupportsFloat
+
+import numpy as np
 
 from nas_compress.archive import Archive
 from nas_compress.constraints import Constraint, keeps
 from nas_compress.errors import ConfigError, EvaluationError, InfeasibleError, NASError, TrainingError, first_line
-from nas_compress.objectives.base import AnalyticObjective, Objective
+from nas_compress.objectives.base import AnalyticObjective, Measurement, Objective
 from nas_compress.records import Record, differences
 from nas_compress.result import SearchResult
 from nas_compress.search import SearchProblem, SearchStrategy, Trial
+from nas_compress.search.base import check_asked
 from nas_compress.search.feasible import SMALL
 from nas_compress.search.volume import VolumeCurve
 from nas_compress.space import Architecture
@@ -145,10 +149,8 @@ class Study:
 
     def _step(self, table: ResultsCSV | None) -> Stop | None:
         """Ask once, evaluate and tell; a strategy is told whole answers alone, so nothing when time runs out."""
-        asked = self.strategy.ask(most := self._watch.most())
-        if len(asked) > most:
-            name = type(self.strategy).__name__
-            raise ConfigError(f"strategy: {name}.ask({most}) returned {len(asked)} architectures; wants {most} at most")
+        most = self._watch.most()
+        asked = check_asked(self.strategy, self.strategy.ask(most), most)
         batch: list[Trial] = []
         for architecture in asked:
             batch.append(self._try(self.problem.space.canonicalize(architecture), table))
@@ -205,7 +207,7 @@ class Study:
         self._watch.start_clock()
         try:
             module: Any = subnet() if objective.uses_subnet else None
-            measurement = objective.measure(module, architecture)
+            measurement = _checked(objective, objective.measure(module, architecture))
         except (EvaluationError, TrainingError) as error:
             logger.warning("%s of %s failed: %s", objective.name, architecture, error)
             return Record(*key, error=str(error) or type(error).__name__)
@@ -295,6 +297,20 @@ class Study:
             "stopped": asdict(stop),
             "strategy": self.strategy.summary(),
         }
+
+
+def _checked(objective: Objective, measured: object) -> Measurement:
+    """Return what an objective measured.
+
+    Raises:
+        ConfigError: That is no `Measurement` of a number, its spread a number or None.
+    """
+    if isinstance(measured, Measurement):
+        numbers = [measured.value, *([] if measured.spread is None else [measured.spread])]
+        if all(isinstance(number, SupportsFloat) and np.ndim(number) == 0 for number in numbers):
+            return measured
+    found = reprlib.repr(measured)
+    raise ConfigError(f"objective {objective.name}: measure returned {found}; wants a Measurement of one number")
 
 
 def _computed_of_largest(problem: SearchProblem) -> dict[str, float]:

@@ -217,7 +217,7 @@ def test_a_checkable_config_passes():
 
 def test_a_short_search_of_the_default_approach_needs_no_population():
     searchable(num_evals=20).check()
-    with pytest.raises(ConfigError, match="population: 50 is larger than num_evals"):
+    with pytest.raises(ConfigError, match="population: 50, the default, is larger than num_evals"):
         NASConfig(approach="concurrent", concurrent={"supernet": "digits_mbv3", "num_evals": 20}).check()
 
 
@@ -280,6 +280,11 @@ def test_check_finds_what_does_not_fit_together(changes, expected):
         ),
         ("full", {"num_evals": 1}, "nas.full.training_samples: null leaves nothing of num_evals (1)"),
         ("concurrent", {"validation_only": ["acc"]}, "nas.concurrent.validation_only: 'acc' is not measured by this"),
+        (
+            "concurrent",
+            {"metrics": ["latency"], "validation_only": ["lat"]},
+            "nas.concurrent.validation_only: ['lat'] leaves no objective to search for on predictions; metrics are",
+        ),
         (
             "full",
             {"predictor": {"macs": "ridge"}},
@@ -369,7 +374,9 @@ def test_check_knows_the_algorithms_of_each_approach():
         assert f"nas.search.search_algorithm: {name!r} does not go with approach 'dynas'" in message(config.check)
     config.search_algorithm = "nsga2"
     config.check()
-    assert config.strategy_options()["algorithm"] == "nsga2"
+    assert "algorithm" not in config.strategy_options(), "as where none is named: an archive is of both"
+    config.search_algorithm = "agemoea"
+    assert config.strategy_options()["algorithm"] == "age"
     config = NASConfig(approach="evolutionary", search_algorithm="nsga3", evolutionary={"supernet": "digits_mbv3"})
     config.metrics = ["macs", "params"]
     assert "unknown search strategy 'nsga3' (did you mean 'unsga3'?)" in message(config.check)
@@ -427,6 +434,28 @@ def test_options_reach_the_algorithm_of_each_approach():
         assert config.strategy_options()["algorithm_options"] == given
     config = NASConfig(approach="denas", search_algorithm="rnsga2", denas={"algorithm_options": options})
     assert config.strategy_options() == given
+
+
+def test_a_reference_point_leaves_room_for_something_better():
+    for point, words in (
+        ({"macs": 0, "params": 1e6}, "nas.dynas.reference_point.macs: 0.0 leaves nothing better: macs begins at 0"),
+        ({"macs": 1e6, "params": -1}, "nas.dynas.reference_point.params: -1.0 leaves nothing better"),
+    ):
+        assert message(searchable(reference_point=point).check).startswith(words)
+    section = {
+        "supernet": "fsdd_asr",
+        "metrics": ["de_score", "macs"],
+        "reference_point": {"de_score": 10, "macs": 1e6},
+    }
+    assert "reference_point.de_score: 10.0 leaves nothing better: de_score ends at 10" in message(
+        NASConfig(approach="dynas", dynas=section).check
+    )
+
+
+def test_other_spellings_of_an_algorithm_are_allowed():
+    config = searchable()
+    config.search_algorithm = "agemoea"
+    config.check()
 
 
 def test_an_algorithm_is_given_what_it_takes():

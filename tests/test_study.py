@@ -6,7 +6,9 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from toy import Listed, Quality, Size, Speed, build, distinct, score, toy_space
 
@@ -23,6 +25,7 @@ from nas_compress.errors import (
     OutputError,
     TrainingError,
 )
+from nas_compress.objectives.base import Measurement
 from nas_compress.result import SearchResult
 from nas_compress.search import SearchProblem
 from nas_compress.search.volume import OPENING
@@ -197,6 +200,25 @@ def test_errors_that_are_about_no_single_architecture_end_the_search(error: NASE
 def test_a_candidate_whose_training_diverges_is_a_failed_trial() -> None:
     result = study(Archive(), objectives=[Fragile(TrainingError("the loss is nan"), ASKS[2])]).run()
     assert result.trials[2].error == "acc: the loss is nan"
+
+
+class Sloppy(Quality):
+    """Measures what it was made with."""
+
+    def __init__(self, measured: object) -> None:
+        super().__init__()
+        self.measured = measured
+
+    def measure(self, subnet: object, architecture: Architecture) -> Any:
+        return self.measured
+
+
+@pytest.mark.parametrize(
+    "measured", [0.7, None, Measurement(None), Measurement("3"), Measurement(np.ones(2)), Measurement(1.0, "x")]
+)
+def test_what_is_no_measurement_is_an_error_of_the_objective(measured: object) -> None:
+    with pytest.raises(ConfigError, match="objective acc: measure returned .*; wants a Measurement of one number"):
+        study(Archive(), objectives=[Sloppy(measured)]).run()
 
 
 def test_changed_conditions_measure_again_and_say_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -68,7 +68,7 @@ class HeldOutScores:
 
     Attributes:
         kendall_tau: Rank correlation (tau-b) of predicted and true values, -1 to 1; NaN where either is constant.
-        mape: Mean absolute percentage error; infinite where a true value is 0.
+        mape: Mean absolute percentage error; infinite where a true value is 0 and is not predicted as 0.
     """
 
     kendall_tau: float
@@ -80,7 +80,7 @@ def scores(predicted: FloatVector, true: FloatVector) -> HeldOutScores:
     from scipy.stats import kendalltau
 
     with np.errstate(divide="ignore", invalid="ignore"):
-        errors = np.abs(predicted - true) / np.abs(true)
+        errors = np.where(predicted == true, 0.0, np.abs(predicted - true) / np.abs(true))
     return HeldOutScores(float(kendalltau(predicted, true).statistic), float(100 * np.mean(errors)))
 
 

@@ -31,7 +31,7 @@ proxies: Registry[Proxy] = Registry(
         "fisher": _entry("saliency:fisher", "Fisher information of the layers' outputs", "labels"),
         "gaussian_complexity": _entry(
             "zen:gaussian_complexity",
-            "change of the features with the input, Gaussian weights (expressivity)",
+            "change of the features with the input, Gaussian weights (expressivity in the original DE-Score)",
             "example",
             seeded=True,
             weights="its own",
@@ -53,7 +53,7 @@ proxies: Registry[Proxy] = Registry(
         "synflow": _entry("synflow:synflow", "share of the output that each weight carries", "example"),
         "zen_score": _entry(
             "zen:zen_score",
-            "Gaussian complexity, and the scales that batch norm takes away",
+            "Gaussian complexity, and the scales that batch norm takes away (expressivity in DE-Score)",
             "example",
             seeded=True,
             weights="its own",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any
@@ -109,8 +110,9 @@ def in_costs(options: Mapping[str, Any], problem: SearchProblem) -> dict[str, An
         return dict(options)
     names = [o.name for o in problem.objectives]
     for i, point in enumerate(references):
-        if set(point) != set(names):
-            raise ConfigError(f"references[{i}]: {dict(point)} wants a value for each of {', '.join(names)}")
+        whole = isinstance(point, Mapping) and set(point) == set(names)
+        if not whole or not all(isinstance(value, Real) and math.isfinite(value) for value in point.values()):
+            raise ConfigError(f"references[{i}]: {point!r} wants a number for each of {', '.join(names)}")
     costs = problem.costs({name: np.array([float(point[name]) for point in references]) for name in names})
     return {**options, "references": costs}
 

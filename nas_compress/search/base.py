@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import reprlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from nas_compress.errors import ConfigError
 from nas_compress.search.problem import SearchProblem
 from nas_compress.search.trial import Trial
 from nas_compress.space import Architecture
@@ -51,3 +53,17 @@ class SearchStrategy(ABC):
     def summary(self) -> dict[str, Any]:
         """Return what is worth knowing of the strategy's own work so far, as plain data; nothing by default."""
         return {}
+
+
+def check_asked(strategy: SearchStrategy, asked: object, most: int) -> list[Architecture]:
+    """Return what a strategy asked for.
+
+    Raises:
+        ConfigError: That is no list of architectures, or more of them than it was to ask for.
+    """
+    call = f"strategy: {type(strategy).__name__}.ask({most})"
+    if not isinstance(asked, Sequence) or not all(isinstance(each, Architecture) for each in asked):
+        raise ConfigError(f"{call} returned no list of architectures but {reprlib.repr(asked)}")
+    if len(asked) > most:
+        raise ConfigError(f"{call} returned {len(asked)} architectures; wants {most} at most")
+    return list(asked)

@@ -29,8 +29,8 @@ class DyNAS(GuidedSearch):
     """Measures a batch, fits a predictor per metric, searches on the predictions, measures the best, and so on.
 
     The first batch is an `opening`. Later ones are chosen from all that an evolutionary search on the predicted
-    costs, started from what is measured, has seen: greedily, each the one that improves the measured front's
-    hypervolume most. `AnalyticObjective`s are computed, never predicted.
+    costs, started from what is measured, has seen (of `rnsga2`: what survived): greedily, each the one that improves
+    the measured front's hypervolume most. `AnalyticObjective`s are computed, never predicted.
 
     Source: Cummings et al., 2022, "A Hardware-Aware Framework for Accelerating Neural Architecture Search Across
     Modalities" (LINAS, the bi-level loop).
@@ -84,7 +84,9 @@ class DyNAS(GuidedSearch):
         n = max(min(self.batch, len(self._rows) // SHARE), len(self._rows) // GROWTH, 1)
         size = max(INNER_POPULATION, self.population)
         start = np.unique(np.vstack([self._rows, self._survivors]), axis=0)
-        rows, costs, excess, _ = self._evolve(size, INNER_GENERATIONS, start, self.optimism)
+        rows, costs, excess, survivors = self._evolve(size, INNER_GENERATIONS, start, self.optimism)
         self._survivors = rows[:size]
+        if self.algorithm == "rnsga2":  # what survived is near the reference points, what else was seen is not
+            rows, costs, excess = rows[:survivors], costs[:survivors], excess[:survivors]
         rows, costs, excess = self._unseen(rows, costs, excess)
         return self._ask_for(rows[self._improving(n, costs, excess)], n)

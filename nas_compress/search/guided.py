@@ -122,8 +122,14 @@ class GuidedSearch(GenerationalSearch):
         seen: list[tuple[IntMatrix, FloatMatrix, FloatVector]] = []
         for _ in range(generations):
             rows = inner.ask()
+            if not len(rows):  # an algorithm of a user's own came to its end
+                inner = self._inner(population)
+                if seen:
+                    inner.start(*(np.concatenate(parts) for parts in zip(*seen, strict=True)))
+                rows = inner.ask()
             if not len(rows):
-                break
+                inner = self._inner(population)  # one that proposes nothing from what is known begins at random
+                rows = inner.ask()
             seen.append((rows, *self.surrogate(rows, optimism)))
             inner.tell(*seen[-1][1:])
         rows, costs, excess = (np.concatenate(parts) for parts in zip(*seen, strict=True))

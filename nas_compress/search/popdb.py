@@ -13,6 +13,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
 
 import numpy as np
 from numpy.typing import NDArray
@@ -167,8 +168,9 @@ def _limits(space: SearchSpace, threshold: float | Mapping[str, float]) -> dict[
                 f"threshold: space {space.name!r} has no dimension {name!r}{suggest(name, names)}; it has "
                 f"{', '.join(names)}"
             )
-        if not 0 <= value < 1:
-            raise ConfigError(f"threshold: {value!r} is not allowed; wants a part of 1, 0 <= threshold < 1")
+        if not isinstance(value, Real) or not 0 <= value < 1:
+            of = f" of {name}" if isinstance(threshold, Mapping) else ""
+            raise ConfigError(f"threshold{of}: {value!r} is not allowed; wants a part of 1, 0 <= threshold < 1")
     return limits
 
 

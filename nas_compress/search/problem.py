@@ -123,5 +123,6 @@ class Limits:
         return self.excess({o.name: o.compute_encoded(self._space, encoded) for o in self.analytic})
 
     def describe(self) -> str:
-        """Return the constraints as text."""
-        return ", ".join(map(str, self._constraints))
+        """Return the limits that can be computed, as text."""
+        computed = {o.name for o in self.analytic}
+        return ", ".join(str(c) for c in self._constraints if c.name in computed)

@@ -21,6 +21,8 @@ from nas_compress.search import pareto
 OPENING = 20
 """Number of successful trials that the reference point comes from where none is given, or all if there are fewer."""
 
+_BEYOND = 10
+
 
 class Axis(Protocol):
     """What must be known of an objective: name, direction, unit, and its best value where the unit does not tell."""
@@ -54,19 +56,31 @@ def natural_reference(objectives: Sequence[Axis], rows: Sequence[Mapping[str, fl
     return {o.name: float(v) for o, v in zip(objectives, pareto.costs(worst, directions)[0], strict=True)}
 
 
-def natural_ideal(objectives: Sequence[Axis], reference: Mapping[str, float]) -> dict[str, float]:
-    """Return the best values that can be thought of, in natural units: nothing that a search found goes into them.
+def natural_ideal(
+    objectives: Sequence[Axis], reference: Mapping[str, float], rows: Sequence[Mapping[str, float]] = ()
+) -> dict[str, float]:
+    """Return the best values that can be thought of, in natural units.
 
-    It is the objective's own `best`, 0 for what is minimised, 100 for percentages that are maximised, and for anything
-    else as far above the reference point as that is above 0.
+    It is the objective's own `best`, 0 for what is minimised, 100 for percentages that are maximised, 1 for anything
+    else that begins between 0 and 1. Where the values that a search begins with are not on the worse side of that,
+    it is as far from the reference point as that is from 0, at least 1, and ten times as far as these values reach.
+
+    Args:
+        objectives: The objectives.
+        reference: The reference point, a value per objective.
+        rows: Values by objective of the trials that the reference point comes from, if it does.
     """
     ideal = {}
     for o in objectives:
-        r = reference[o.name]
+        r, values = reference[o.name], [row[o.name] for row in rows]
         upward = o.direction == "maximize"
-        natural = o.best if o.best is not None else (100.0 if o.unit == "%" else r + abs(r)) if upward else 0.0
-        better = natural > r if upward else natural < r
-        ideal[o.name] = natural if better else r + (1 if upward else -1) * (abs(r) or 1.0)
+        sign = 1 if upward else -1
+        natural = o.best if o.best is not None else (100.0 if o.unit == "%" else 1.0) if upward else 0.0
+        known = o.best is not None or o.unit == "%" or not upward or min(values, default=r) >= 0
+        if known and sign * r < sign * natural and all(sign * value <= sign * natural for value in values):
+            ideal[o.name] = natural
+        else:
+            ideal[o.name] = r + sign * max(abs(r), 1.0, *(_BEYOND * abs(value - r) for value in values))
     return ideal
 
 
@@ -80,7 +94,8 @@ class VolumeCurve:
         ideal: The ideal point likewise; by default it follows from the reference point (see `natural_ideal`).
 
     Attributes:
-        volumes: One per trial, growing from 0 towards 1; empty until the reference point is known.
+        volumes: One per trial, growing from 0 towards 1 (beyond it where values pass an ideal point that only could be
+            guessed); empty until the reference point is known.
         reference: The reference point, None until it is known.
         ideal: The ideal point, None until it is known.
     """
@@ -124,14 +139,14 @@ class VolumeCurve:
         rows = [values for values, _ in self._waiting if values]
         if self.reference is not None or not rows:
             return
-        self._span(natural_reference(self._objectives, rows))
+        self._span(natural_reference(self._objectives, rows), rows)
         for values, counts in self._waiting:
             self._take(values, counts)
         self._waiting = []
 
-    def _span(self, reference: Mapping[str, float]) -> None:
+    def _span(self, reference: Mapping[str, float], rows: Sequence[Mapping[str, float]] = ()) -> None:
         self.reference = {o.name: float(reference[o.name]) for o in self._objectives}
-        self.ideal = dict(self.ideal or natural_ideal(self._objectives, self.reference))
+        self.ideal = dict(self.ideal or natural_ideal(self._objectives, self.reference, rows))
         self._worst, self._best = self._costs(self.reference), self._costs(self.ideal)
 
     def _costs(self, values: Mapping[str, float]) -> NDArray[np.float64]:

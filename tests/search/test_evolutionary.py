@@ -119,7 +119,7 @@ def test_reference_points_are_in_natural_units() -> None:
 
 
 def test_reference_points_want_every_objective() -> None:
-    with pytest.raises(ConfigError, match=r"references\[1\]: .* wants a value for each of acc, cost"):
+    with pytest.raises(ConfigError, match=r"references\[1\]: .* wants a number for each of acc, cost"):
         strategies.get("rnsga2")(problem(), references=[{"acc": 70.0, "cost": 1.0}, {"acc": 70.0}])
 
 

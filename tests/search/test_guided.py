@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from pymoo.algorithms.moo.nsga2 import NSGA2
+from pymoo.core.population import Population
 
 from nas_compress.errors import ConfigError, UnknownNameError
 from nas_compress.objectives.base import AnalyticObjective, Measurement, Objective
@@ -135,7 +137,7 @@ def test_options_reach_the_algorithm_inside(strategy: Callable[..., SearchStrate
         strategy(TWO, algorithm_options={"crossover": 3})
     with pytest.raises(ConfigError, match="'nsga2' has no option 'step'; it takes crossover, mutation"):
         strategy(TWO, algorithm_options={"step": 0.1})
-    with pytest.raises(ConfigError, match=r"references\[0\]: .* wants a value for each of acc, cost"):
+    with pytest.raises(ConfigError, match=r"references\[0\]: .* wants a number for each of acc, cost"):
         strategy(TWO, algorithm="rnsga2", algorithm_options={"references": [{"acc": 75.0}]})
 
 
@@ -149,6 +151,28 @@ def test_points_draw_the_search_on_predictions_near() -> None:
         )
         costs.append(np.mean([t.values["cost"] for t in run(strategy, 60)[40:]]))
     assert costs[0] < costs[1]
+
+
+def test_an_algorithm_that_proposes_nothing_begins_anew() -> None:
+    class Silent(NSGA2):  # type: ignore[misc]
+        def _infill(self) -> Population:
+            return Population.empty()
+
+    for make in (DyNAS, ConcurrentNAS):
+        options: dict[str, Any] = {} if make is DyNAS else {"generations": 3}
+        strategy = make(TWO, population=10, algorithm=Silent(pop_size=10), **options)
+        assert len(run(strategy, 25)) == 25
+
+
+def test_points_draw_dynas_near() -> None:
+    dear = float(Cost().compute([SPACE.largest()])[0])
+    goal = {"acc": quality(SPACE.largest()), "cost": 0.3 * dear}
+    near = []
+    for algorithm in ("nsga2", "rnsga2"):
+        options = {"algorithm_options": {"references": [goal]}} if algorithm == "rnsga2" else {}
+        asked = [t for seed in (0, 1) for t in run(DyNAS(TWO, seed=seed, algorithm=algorithm, **options), 50)[25:]]
+        near.append(np.mean([abs(t.values["cost"] / dear - 0.3) for t in asked]))
+    assert near[1] < near[0]
 
 
 def test_points_are_of_what_is_predicted_alone() -> None:

@@ -203,7 +203,7 @@ def test_constant_genes_stay_and_do_not_count():
         ({"threshold": 1}, "threshold: 1 is not allowed"),
         ({"threshold": float("nan")}, "threshold: nan is not allowed"),
         ({"threshold": {"kernel": 0.1}}, "has no dimension 'kernel'"),
-        ({"threshold": {"ks": 2}}, "threshold: 2 is not allowed"),
+        ({"threshold": {"ks": 2}}, "threshold of ks: 2 is not allowed"),
         ({"threshold": 0.6}, "0.6 leaves ks"),
         ({"min_cluster_size": 1}, "min_cluster_size: 1 is not allowed; wants a whole number >= 2"),
         ({"min_cluster_size": 2.5}, "min_cluster_size: 2.5 is not allowed"),

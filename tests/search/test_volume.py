@@ -55,6 +55,32 @@ def test_the_ideal_point_is_natural() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("axis", "low", "high", "found"),
+    [
+        (ObjectiveInfo("share", "maximize"), 0.05, 0.3, 0.8),
+        (ObjectiveInfo("share", "maximize"), 0.05, 0.06, 1.0),
+        (ObjectiveInfo("reward", "maximize"), -3.0, 12.0, 60.0),
+        (ObjectiveInfo("loss", "minimize"), -2.0, 4.0, -40.0),
+        (ObjectiveInfo("gain", "maximize"), -0.3, -0.1, 0.5),
+    ],
+)
+def test_what_the_first_trials_reach_is_far_from_the_ideal_point(axis, low, high, found) -> None:
+    curve = VolumeCurve([axis])
+    for value in np.linspace(low, high, OPENING):
+        curve.add({axis.name: float(value)})
+    assert 0 < curve.volumes[-1] < 1
+    curve.add({axis.name: found})
+    assert curve.volumes[-2] < curve.volumes[-1] <= 1
+
+
+def test_a_percentage_may_reach_its_ideal_point() -> None:
+    curve = VolumeCurve([ACC])
+    for value in (*range(81, 100), 100):
+        curve.add({"acc": float(value)})
+    assert curve.ideal == {"acc": 100.0} and curve.volumes[-1] == 1
+
+
 def test_a_score_with_a_best_value_is_measured_against_it() -> None:
     bleu = ObjectiveInfo("bleu", "maximize", best=100.0)
     assert natural_ideal([bleu], {"bleu": -0.002}) == natural_ideal([bleu], {"bleu": 30.0}) == {"bleu": 100.0}
