@@ -126,3 +126,13 @@ def test_progress_is_told_in_lines_where_there_is_no_terminal(capsys, monkeypatc
         "train_supernet: begun", "train_supernet: epoch 5", "train_supernet: done",
     ]  # fmt: skip
     assert "12 s left" in lines[1]
+
+
+def test_the_time_left_is_not_told_before_it_can_be_known(capsys, monkeypatch):
+    clock = iter([0.0, 11.0, 22.0])
+    monkeypatch.setattr(console.time, "monotonic", lambda: next(clock))
+    with console.recipe_progress() as update:
+        for done in (1, 2, 4):  # a search tells of its first trial when that is done
+            update(StepProgress("search", done, 10, f"{done} of 10"))
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == ["search: 1 of 10 (0 s)", "search: 2 of 10 (11 s, 88 s left)", "search: 4 of 10 (22 s, 44 s left)"]

@@ -63,13 +63,13 @@ class Features:
 def _span(space: SearchSpace, quantity: AnalyticObjective) -> tuple[float, float] | None:
     """Return the least value of a quantity over a sample of the space, and the span of its logarithm.
 
-    None where it is not positive or does not vary.
+    None where it is not positive, not finite or does not vary.
     """
     drawn = np.random.default_rng(0).integers(0, space.cardinalities, size=(_SAMPLE, len(space.cardinalities)))
     ends = np.vstack([np.zeros_like(space.cardinalities), space.cardinalities - 1])
     values = quantity.compute_encoded(space, space.canonical(np.vstack([ends, drawn])))
     low, high = float(values.min()), float(values.max())
-    return (low, float(np.log(high / low))) if 0 < low < high else None
+    return (low, float(np.log(high / low))) if 0 < low < high < np.inf else None
 
 
 def _level_matrix(space: SearchSpace) -> FloatMatrix:
