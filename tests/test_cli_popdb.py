@@ -125,7 +125,7 @@ def test_rows_that_cannot_be_used_are_counted(run, tmp_path):
         (("config.yaml", "config.yaml"), "config.yaml"),
         (("results.csv", "nowhere.yaml"), "no such file or template: nowhere.yaml"),
         (("results.csv", "search_digits"), "line 2: ks has 20 values, space 'digits_mbv3' wants 9"),
-        (("results.csv", "config.yaml", "--threshold", "2"), "threshold: 2.0 is not allowed"),
+        (("results.csv", "config.yaml", "--threshold", "2"), "threshold of ks: 2.0 is not allowed"),
         (("results.csv", "config.yaml", "--threshold", "many"), "--threshold: 'many' is no number, nor NAME=NUMBER"),
         (("results.csv", "config.yaml", "--threshold", "ks=x"), "--threshold: 'ks=x' is no number, nor NAME=NUMBER"),
         (("results.csv", "config.yaml", "--threshold", "kernel=0.1"), "has no dimension 'kernel'"),

@@ -109,7 +109,7 @@ def test_networks_that_share_no_weights_are_searched_and_trained(tmp_path):
         steps=[
             {"nas": {**SEARCH["nas"], "metrics": ["de_score"], "budget_model_size": 30_000}},
             "select",
-            {"finetune": {"epochs": 3, "lr": 0.05, "batch_size": 20}},
+            {"finetune": {"epochs": 6, "lr": 0.05, "batch_size": 20}},
             {"quantize": {"calibration_images": 32}},
             "export",
         ],
