@@ -50,13 +50,14 @@ def test_nothing_is_extracted_but_untrained_networks(config, monkeypatch):
 @pytest.mark.parametrize(
     ("given", "weights"),
     [
-        ({}, {"diversity": 1, "saliency": 1, "macs": 2}),
+        ({}, {"diversity": 1, "saliency": 2, "entropy": 7}),
         ({"saliency_weight": 3.0}, {"diversity": 1, "saliency": 3}),
         ({"saliency_weight": 3.0, "macs_weight": 1.0}, {"diversity": 1, "saliency": 3, "macs": 1}),
-        ({"macs_weight": 0.0}, {"diversity": 1, "saliency": 1}),
+        ({"diversity_weight": 0.0, "entropy_weight": 2.0}, {"saliency": 2, "entropy": 2}),
+        ({"macs_weight": 0.0}, {"diversity": 1, "saliency": 2}),
     ],
 )
-def test_macs_count_by_themselves_only_where_no_weight_is_set(config, given, weights):
+def test_terms_that_de_nas_does_not_have_count_by_themselves_only_where_no_weight_is_set(config, given, weights):
     for name, value in given.items():
         setattr(config.denas, name, value)
     (score,) = NAS(config).objectives()

@@ -150,7 +150,7 @@ def weightless(names):
         ({"latency_weight": 1.0}, "denas.latency_weight: wants latency.lut"),
         (weightless(TERMS), "all weights of the score are 0"),
         (weightless({*TERMS} - {"latency"}), "all weights of the score are 0"),
-        (weightless({*TERMS} - {"latency", "diversity"}), "give one of expressivity, complexity, saliency, macs, lat"),
+        (weightless({*TERMS} - {"latency", "diversity"}), "complexity, saliency, entropy, macs, lat"),
         (weightless({"expressivity", "complexity", "saliency"}), "all weights of the score are 0"),
         ({"supernet": "digits_vit", **weightless({"diversity", "saliency"})}, "all weights of the score are 0"),
         ({"supernet": None, **weightless({*TERMS} - {"latency"})}, "all weights of the score are 0"),

@@ -10,9 +10,9 @@ that of the mean rank over the seeds; the intervals are of 95 %, by drawing netw
 
 `de_score` and `de_score_original` are made of columns of their own, which may be asked for as well (`expressivity`,
 `original_complexity`, ...). DE-Score's scale is that of the networks at hand. `--fit-weights` finds the weights of the
-terms, the column `macs` among them (tenths that add up to 1, none below .1), with the largest Kendall tau on the first
-`--count` networks of one problem, and prints what they come to on all. `--skip` leaves the first so many of these out
-of the tables: those that choices, such as the weights, were made on. The last column has published values of Spearman's
+terms, `--terms` (tenths that add up to 1, none below .1), with the largest Kendall tau on the first `--count` networks
+of one problem, and prints what they come to on all. `--skip` leaves the first so many of these out of the tables:
+those that choices, such as the weights, were made on. The last column has published values of Spearman's
 coefficient, see `published.py`.
 """
 
@@ -26,10 +26,11 @@ import numpy as np
 from benches import PROBLEMS, settings
 from correlation import Vector, correlations
 from published import PUBLISHED
-from scores import COLUMNS, TERMS, Problem, Scores, columns, compute
-from terms import SCORES, Weights, fitted, needed, scored, sign, values_of
+from scores import COLUMNS, Problem, Scores, columns, compute
+from terms import SCORES, Weights, fitted, kind_of, needed, scored, sign, values_of
 
 from nas_compress.proxies import proxies
+from nas_compress.proxies.de_score import DEFAULT_WEIGHTS, SIGNS
 
 Row = tuple[str, Sequence[Vector], float]
 """A name, the scores of each seed, and the CPU seconds of a network and seed."""
@@ -42,7 +43,7 @@ def main() -> None:
     seeds, scores, weights = list(range(args.seeds)), Scores(args.json), None
     if args.fit_weights:
         problem = PROBLEMS[args.fit_weights](args.data, args.count, args.batch)
-        names_of_terms = (*TERMS, "macs")
+        names_of_terms = args.terms or list(DEFAULT_WEIGHTS[kind_of(problem)])
         compute(problem, settings(problem), names_of_terms, seeds, scores)
         terms = values_of(scores, problem, settings(problem), names_of_terms, seeds)
         weights = fitted(terms, next(iter(problem.targets.values())))
@@ -66,6 +67,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--problems", nargs="+", choices=list(PROBLEMS), default=list(PROBLEMS))
     parser.add_argument("--proxies", nargs="+", default=[*proxies, *SCORES], help="proxies, DE-Scores, their terms")
     parser.add_argument("--fit-weights", choices=list(PROBLEMS), help="fit DE-Score's weights on this problem")
+    parser.add_argument("--terms", nargs="+", choices=list(SIGNS), help="terms to fit; by default those with a weight")
     parser.add_argument("--count", type=int, default=200, help="networks of each problem")
     parser.add_argument("--skip", type=int, default=0, help="leave out so many: those that choices were made on")
     parser.add_argument("--batch", type=int, default=32, help="samples that networks are scored on")

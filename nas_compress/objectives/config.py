@@ -57,7 +57,7 @@ class LatencyConfig(TimingConfig):
     )
 
 
-TERMS = ("expressivity", "complexity", "diversity", "saliency", "macs", "latency")
+TERMS = ("expressivity", "complexity", "diversity", "saliency", "entropy", "macs", "latency")
 """The terms of the train-free score."""
 
 MOST_WEIGHT = 100
@@ -87,6 +87,11 @@ class ScoreOptions(Settings):
         None, description="Weight of the Frobenius norms of attention's weights and gradients; null = that of the task."
     )
     saliency_weight: Weight = Field(None, description="Weight of synflow; null = that of the task.")
+    entropy_weight: Weight = Field(
+        None,
+        description="Weight of the bound of the features' entropy; null = that of the task, or 0 where another weight "
+        "is set.",
+    )
     macs_weight: Weight = Field(
         None,
         description="Weight of the multiply-accumulates, of which more is better; null = that of the task, or 0 where "
@@ -108,8 +113,9 @@ class ScoreOptions(Settings):
     def weights_over(self, task: Mapping[str, float]) -> dict[str, float]:
         """Return the weights that are set, and those of the task for the others.
 
-        MACs have the task's weight only where no weight is set: a file of DE-NAS keeps its meaning, and a latency that
-        shall count is not outweighed by what causes it.
+        Terms that DE-NAS does not have (entropy, MACs) have the task's weight only where no weight is set: a file of
+        DE-NAS keeps its meaning, and a latency that shall count is not outweighed by what causes it.
         """
         given = self.weights()
-        return {**task, **({"macs": 0.0} if given else {}), **given}
+        own = {name: 0.0 for name in ("entropy", "macs") if name in task}
+        return {**task, **(own if given else {}), **given}

@@ -2,8 +2,8 @@
 
 Sources: the DE-NAS article (Intel, 2023), section "Train-Free Score", for the terms; the published configuration of
 DE-NAS for which of them a task uses. The article adds terms up as they are, so that the one with the largest numbers
-decides alone; here every term is a logarithm, in units of its spread over a population. The number of MACs is a term of
-our own, without which the score ranks networks of published tables no better than their size does.
+decides alone; here every term is a logarithm, in units of its spread over a population. Entropy and the number of MACs
+are terms of our own, without which the score ranks networks of published tables no better than their size does.
 """
 
 from __future__ import annotations
@@ -31,10 +31,14 @@ SIGNS: Mapping[str, int] = {
     "complexity": -1,
     "diversity": 1,
     "saliency": 1,
+    "entropy": 1,
     "macs": 1,
     "latency": -1,
 }
 """The terms, and whether more of one is better: a large condition number and a long latency are not."""
+
+LOGARITHMS = ("expressivity", "entropy")
+"""The terms that are logarithms already."""
 
 PUBLISHED_TERMS: Mapping[str, Sequence[str]] = {
     "cnn": ("expressivity", "complexity", "saliency"),
@@ -47,11 +51,10 @@ ORIGINAL_WEIGHTED: Mapping[str, Sequence[str]] = {"cnn": (), "transformer": ("di
 
 DEFAULT_WEIGHTS: Mapping[str, Mapping[str, float]] = {
     "cnn": {"expressivity": 1.0, "complexity": 5.0, "saliency": 1.0, "macs": 3.0},
-    "transformer": {"diversity": 1.0, "saliency": 1.0, "macs": 2.0},
+    "transformer": {"diversity": 1.0, "saliency": 2.0, "entropy": 7.0},
 }
-"""Weights by the kind of network. Those of convolutional networks were fitted on 1,000 networks of NAS-Bench-Macro
-alone (`benchmarks/zero_cost --fit-weights`); of transformers, whose diversity no table of convolutions can tell, MACs
-count as much as the published terms together."""
+"""Weights by the kind of network, fitted by `benchmarks/zero_cost --fit-weights` on one table each: those of
+convolutional networks on 1,000 networks of NAS-Bench-Macro, those of transformers on 250 small BERTs."""
 
 _MAD = 1.4826
 """The standard deviation of a normal distribution over its median absolute deviation."""
@@ -62,9 +65,10 @@ def network_terms(
 ) -> dict[str, float]:
     """Return terms of a network as it is initialised, MACs and latency apart.
 
-    Expressivity is the Zen-Score, a logarithm already; complexity is the condition number of the neural tangent
+    Expressivity is the Zen-Score; complexity is the condition number of the neural tangent
     kernel; diversity the sum over attention's weights of their norm times that of their gradient, Frobenius norms for
-    nuclear ones, as in the original program: they rank alike in a tenth of the time; saliency is synflow. The original
+    nuclear ones, as in the original program: they rank alike in a tenth of the time; saliency is synflow; entropy is
+    `nas_compress.proxies.entropy`. The original
     program leaves batch norms out of the Zen-Score (its Gaussian complexity) and in synflow, and lets samples act on
     each other in the kernel.
 
@@ -79,6 +83,7 @@ def network_terms(
         EvaluationError: A term is not finite, or the network has nothing that it is about.
         ConfigError: An unknown term.
     """
+    from nas_compress.proxies.entropy import entropy
     from nas_compress.proxies.ntk import ntk_condition_number
     from nas_compress.proxies.nuclear_norm import nuclear_norm_diversity
     from nas_compress.proxies.synflow import synflow
@@ -90,6 +95,7 @@ def network_terms(
         "complexity": lambda: ntk_condition_number(module, inputs, coupled=original),
         "diversity": lambda: nuclear_norm_diversity(module, inputs, norm="frobenius"),
         "saliency": lambda: synflow(module, inputs, normalisation=original),
+        "entropy": lambda: entropy(module),
     }
     check_terms(names, functions)
     return {name: functions[name]() for name in names}
@@ -112,7 +118,7 @@ def oriented(name: str, values: FloatVector) -> FloatVector:
     """
     values = np.asarray(values, dtype=np.float64)
     known = np.isfinite(values)
-    if name != "expressivity":
+    if name not in LOGARITHMS:
         known &= values > 0
         values = np.log(values, where=known, out=np.zeros_like(values))
     return np.where(known, SIGNS[name] * values, -np.inf)

@@ -28,6 +28,9 @@ def _entry(target: str, summary: str, needs: str = "inputs", **info: Any) -> Ent
 proxies: Registry[Proxy] = Registry(
     "zero-cost proxy",
     {
+        "entropy": _entry(
+            "entropy:entropy", "bound of the features' entropy: depth times log width", "nothing", weights="any"
+        ),
         "fisher": _entry("saliency:fisher", "Fisher information of the layers' outputs", "labels"),
         "gaussian_complexity": _entry(
             "zen:gaussian_complexity",

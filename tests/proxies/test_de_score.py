@@ -7,6 +7,7 @@ from scipy.stats import spearmanr
 from nas_compress.errors import ConfigError
 from nas_compress.proxies.de_score import (
     DEFAULT_WEIGHTS,
+    LOGARITHMS,
     PUBLISHED_TERMS,
     Scale,
     de_score,
@@ -24,6 +25,7 @@ def terms(n=40, seed=0):
         "complexity": rng.uniform(5, 35, n),
         "diversity": np.exp(rng.normal(10, 2, n)),
         "saliency": np.exp(rng.normal(150, 40, n)),
+        "entropy": rng.normal(400, 40, n),
         "macs": np.exp(rng.normal(16, 1, n)),
         "latency": np.exp(rng.normal(2, 0.5, n)),
     }
@@ -46,22 +48,30 @@ def test_terms_of_any_size_have_the_same_say():
 
 @pytest.mark.parametrize(
     ("name", "sign"),
-    [("expressivity", 1), ("complexity", -1), ("diversity", 1), ("saliency", 1), ("macs", 1), ("latency", -1)],
+    [
+        ("expressivity", 1),
+        ("complexity", -1),
+        ("diversity", 1),
+        ("saliency", 1),
+        ("entropy", 1),
+        ("macs", 1),
+        ("latency", -1),
+    ],
 )
 def test_the_sign_of_a_term(name, sign):
     assert spearmanr(de_score(terms(), {name: 2.0}), terms()[name]).statistic == pytest.approx(sign)
 
 
-@pytest.mark.parametrize("kind", ["cnn", "transformer"])
-def test_by_default_macs_count_beside_the_published_terms(kind):
-    assert set(DEFAULT_WEIGHTS[kind]) == {*PUBLISHED_TERMS[kind], "macs"}
+@pytest.mark.parametrize(("kind", "own"), [("cnn", "macs"), ("transformer", "entropy")])
+def test_by_default_a_term_of_our_own_counts_beside_the_published_terms(kind, own):
+    assert set(DEFAULT_WEIGHTS[kind]) == {*PUBLISHED_TERMS[kind], own}
     assert all(weight > 0 for weight in DEFAULT_WEIGHTS[kind].values())
 
 
 def test_the_default_weights_are_the_documented_ones():
     assert DEFAULT_WEIGHTS == {
         "cnn": {"expressivity": 1, "complexity": 5, "saliency": 1, "macs": 3},
-        "transformer": {"diversity": 1, "saliency": 1, "macs": 2},
+        "transformer": {"diversity": 1, "saliency": 2, "entropy": 7},
     }
 
 
@@ -104,7 +114,7 @@ def test_seeds_are_averaged():
 def test_a_network_without_a_term_is_the_worst_and_leaves_the_others_as_they_are(name, missing):
     whole = terms(41)
     alone = {each: values[:40] for each, values in whole.items()}
-    if name == "expressivity" and np.isfinite(missing):
+    if name in LOGARITHMS and np.isfinite(missing):
         missing = np.nan
     whole[name] = np.append(whole[name][:40], missing)
     scores = de_score(whole, {name: 1.0})

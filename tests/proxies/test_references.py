@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from nas_compress.errors import EvaluationError
 from nas_compress.proxies.base import cross_entropy
+from nas_compress.proxies.entropy import entropy
 from nas_compress.proxies.gradsign import gradsign
 from nas_compress.proxies.jacob_cov import jacob_cov
 from nas_compress.proxies.naswot import agreement, naswot
@@ -367,3 +368,30 @@ def test_zen_takes_the_features_before_the_last_pooling_of_a_network_with_others
     head = nn.AdaptiveAvgPool2d(1), nn.Conv2d(8, 16, 1), nn.ReLU(), nn.Flatten(), nn.Linear(16, 10)
     found = (gaussian_complexity(each, (4, 3, 8, 8), gaussian=False) for each in (nn.Sequential(*body, *head), body))
     assert next(found) == next(found)
+
+
+def test_entropy_is_the_log_variance_of_a_gaussian_linear_network() -> None:
+    """Without activations the bound is reached: each layer multiplies the variance by its fan-in."""
+    network = nn.Sequential(
+        nn.Conv2d(4, 8, 3, groups=2, bias=False),
+        nn.Conv2d(8, 16, 2, bias=False),
+        nn.Flatten(),
+        nn.Linear(256, 64, False),
+    ).double()
+    outputs = []
+    for seed in range(200):
+        generator = torch.Generator().manual_seed(seed)
+        for parameter in network.parameters():
+            parameter.data.normal_(generator=generator)
+        with torch.no_grad():
+            outputs.append(network(torch.randn(16, 4, 7, 7, generator=generator, dtype=torch.float64)))
+    assert entropy(network) == pytest.approx(np.log(4 / 2 * 9) + np.log(8 * 4) + np.log(256))
+    assert entropy(network) == pytest.approx(torch.stack(outputs).var().log().item(), abs=0.1)
+
+
+def test_entropy_grows_with_depth_faster_than_with_width() -> None:
+    def chain(*widths: int) -> nn.Sequential:
+        return nn.Sequential(*(nn.Linear(n, m) for n, m in zip(widths, widths[1:], strict=False)))
+
+    deep, wide = chain(*[32] * 9), chain(*[64] * 4)
+    assert params(deep) < params(wide) and entropy(deep) > entropy(wide)
