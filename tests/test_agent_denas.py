@@ -50,7 +50,7 @@ def test_nothing_is_extracted_but_untrained_networks(config, monkeypatch):
 @pytest.mark.parametrize(
     ("given", "weights"),
     [
-        ({}, {"diversity": 1, "saliency": 2, "entropy": 7}),
+        ({}, {"diversity": 1, "saliency": 2, "entropy": 6, "macs": 1}),
         ({"saliency_weight": 3.0}, {"diversity": 1, "saliency": 3}),
         ({"saliency_weight": 3.0, "macs_weight": 1.0}, {"diversity": 1, "saliency": 3, "macs": 1}),
         ({"diversity_weight": 0.0, "entropy_weight": 2.0}, {"saliency": 2, "entropy": 2}),

@@ -51,7 +51,7 @@ ORIGINAL_WEIGHTED: Mapping[str, Sequence[str]] = {"cnn": (), "transformer": ("di
 
 DEFAULT_WEIGHTS: Mapping[str, Mapping[str, float]] = {
     "cnn": {"expressivity": 1.0, "complexity": 5.0, "saliency": 1.0, "macs": 3.0},
-    "transformer": {"diversity": 1.0, "saliency": 2.0, "entropy": 7.0},
+    "transformer": {"diversity": 1.0, "saliency": 2.0, "entropy": 6.0, "macs": 1.0},
 }
 """Weights by the kind of network, fitted by `benchmarks/zero_cost --fit-weights` on one table each: those of
 convolutional networks on 1,000 networks of NAS-Bench-Macro, those of transformers on 250 small BERTs."""

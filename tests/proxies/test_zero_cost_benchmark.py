@@ -207,7 +207,7 @@ def test_transformers_have_terms_of_their_own(toy: Any) -> None:
     from terms import needed
 
     bert = replace(toy, family="bert")
-    assert needed("de_score", bert) == ["diversity", "saliency", "entropy"]
+    assert needed("de_score", bert) == ["diversity", "saliency", "entropy", "macs"]
     assert needed("de_score_original", bert) == ["original_diversity", "original_saliency"]
     assert needed("de_score", bert, {"complexity": 0.5, "saliency": 0.5}) == ["complexity", "saliency"]
     assert needed("synflow", bert) == ["synflow"]
