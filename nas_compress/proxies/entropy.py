@@ -18,7 +18,7 @@ def entropy(module: nn.Module) -> float:
     one counts once.
 
     Source: Shen et al., 2023, "DeepMAD: Mathematical Architecture Design for Deep Convolutional Neural Network",
-    section 3 (theorem 1 and proposition 1), there for chains of convolutions.
+    section 3 (the entropy of MLPs and of CNNs).
 
     Args:
         module: The network; its weights do not matter.
