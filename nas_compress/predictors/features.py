@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 
@@ -17,12 +18,16 @@ ONE_HOT_WEIGHT = 0.35
 LEVEL_WEIGHT = 1.0
 """Scale of the levels."""
 
-COMPUTED_WEIGHT = 1.0
+COMPUTED_WEIGHT = 3.0
+"""Scale of the computed quantities: what a network is as a whole matters most while few are measured."""
 
 KIND_WEIGHT = 1.0
 """Scale of the one-hot part of genes without an order."""
 
 _SAMPLE = 200
+
+Quantity = Callable[[IntMatrix], FloatVector]
+"""Returns a value for each canonical row, shape (n,)."""
 
 
 class Features:
@@ -33,11 +38,12 @@ class Features:
     - levels: the ranks (or one-hot values) of a dimension together, and of the genes of a dimension that hang on one
       controller (a stage), so that a few measurements tell what, say, larger kernels bring, before they can tell which
       kernel;
-    - the logarithm of computed quantities (MACs, parameters), and its square, scaled to [0, 1] over the space.
+    - the logarithm of computed quantities (MACs, parameters) and of the number of active genes (the depth), and its
+      square, scaled to [0, 1] over the space.
 
     Args:
         space: The space.
-        descriptors: The computed quantities; those that are not positive or do not vary are left out.
+        descriptors: The computed quantities; what is not positive or does not vary is left out.
     """
 
     def __init__(self, space: SearchSpace, descriptors: Sequence[AnalyticObjective] = ()) -> None:
@@ -48,26 +54,32 @@ class Features:
             [ordered, np.repeat(np.where(ordered, ONE_HOT_WEIGHT, KIND_WEIGHT), choices)]
         ).astype(np.float64)
         self._levels = LEVEL_WEIGHT * _level_matrix(space)
-        self._descriptors = [(each, *span) for each in descriptors if (span := _span(space, each))]
+        quantities: list[Quantity] = [self._depth, *(partial(each.compute_encoded, space) for each in descriptors)]
+        self._computed = [(each, *span) for each in quantities if (span := _span(space, each))]
 
     def __call__(self, rows: IntMatrix) -> FloatMatrix:
         """Return the features, shape (n, f), of canonical encoded architectures, shape (n, genes)."""
         genes = self._space.encoded_features(rows)
         parts = [genes * self._weights, genes @ self._levels]
-        for each, low, span in self._descriptors:
-            log = (np.log(np.maximum(each.compute_encoded(self._space, rows), low)) - np.log(low)) / span
+        for each, low, span in self._computed:
+            log = (np.log(np.maximum(each(rows), low)) - np.log(low)) / span
             parts.append(COMPUTED_WEIGHT * np.column_stack([log, log**2]))
         return np.hstack(parts)
 
+    def _depth(self, rows: IntMatrix) -> FloatVector:
+        """Return the number of active genes, shape (n,)."""
+        depth: FloatVector = self._space.active(rows).sum(axis=1).astype(np.float64)
+        return depth
 
-def _span(space: SearchSpace, quantity: AnalyticObjective) -> tuple[float, float] | None:
+
+def _span(space: SearchSpace, quantity: Quantity) -> tuple[float, float] | None:
     """Return the least value of a quantity over a sample of the space, and the span of its logarithm.
 
     None where it is not positive, not finite or does not vary.
     """
     drawn = np.random.default_rng(0).integers(0, space.cardinalities, size=(_SAMPLE, len(space.cardinalities)))
     ends = np.vstack([np.zeros_like(space.cardinalities), space.cardinalities - 1])
-    values = quantity.compute_encoded(space, space.canonical(np.vstack([ends, drawn])))
+    values = quantity(space.canonical(np.vstack([ends, drawn])))
     low, high = float(values.min()), float(values.max())
     return (low, float(np.log(high / low))) if 0 < low < high < np.inf else None
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from nas_compress.objectives.base import AnalyticObjective
-from nas_compress.predictors.features import Features
+from nas_compress.predictors.features import COMPUTED_WEIGHT, Features
 from nas_compress.space import Architecture, Dimension, SearchSpace, mobilenet_space
 
 SPACE = mobilenet_space("blocks", stages=3)
@@ -58,11 +58,18 @@ def test_a_level_is_the_sum_of_the_ranks_of_a_dimension_or_of_a_stage() -> None:
         assert any(np.allclose(column, expected) for column in found.T)
 
 
-def test_computed_quantities_run_from_0_to_1() -> None:
+def test_computed_quantities_and_depth_run_from_0_to_1() -> None:
     ends = SPACE.encode([SPACE.smallest(), SPACE.largest()])
     plain, more = Features(SPACE)(ends), Features(SPACE, [Macs(), Nothing()])(ends)
     assert more.shape[1] == plain.shape[1] + 2  # what is not positive is left out
-    assert np.allclose(more[:, plain.shape[1] :], [[0, 0], [1, 1]])
+    assert np.allclose(more[:, -4:] / COMPUTED_WEIGHT, [[0] * 4, [1] * 4])
+
+
+def test_the_depth_is_the_number_of_active_genes() -> None:
+    rows = draw(50)
+    depth, found = SPACE.active(rows).sum(axis=1), Features(SPACE)(rows)[:, -2]
+    ends = SPACE.active(SPACE.encode([SPACE.smallest(), SPACE.largest()])).sum(axis=1)
+    assert np.allclose(found / COMPUTED_WEIGHT, np.log(depth / ends[0]) / np.log(ends[1] / ends[0]))
 
 
 def test_kinds_have_no_rank_and_are_counted() -> None:
@@ -90,7 +97,8 @@ def test_quantities_that_the_ends_do_not_tell_apart_count_where_they_vary() -> N
     rows = np.random.default_rng(0).integers(0, 4, size=(50, 6))
     plain, more = Features(space)(rows), Features(space, [Middling()])(rows)
     assert more.shape[1] == plain.shape[1] + 2
-    assert 0 <= more[:, -2:].min() < 0.1 and 0.9 < more[:, -2:].max() <= 1.1
+    added = more[:, -2:] / COMPUTED_WEIGHT
+    assert 0 <= added.min() < 0.1 and 0.9 < added.max() <= 1.1
 
 
 def test_a_space_of_one_has_rows_without_features() -> None:
