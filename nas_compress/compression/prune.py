@@ -107,7 +107,7 @@ def prune(
         ConfigError: The options do not fit the network, or the teacher.
         DataError: The data do not fit the network, or the teacher.
         CheckpointError: `checkpoint_dir` holds other work, or is damaged.
-        TrainingError: The loss is not finite.
+        TrainingError: Loss, gradient or weights are not finite.
     """
     if (teacher is None) != (options.training.teacher is None):
         got = "none is given" if teacher is None else "one is given"

@@ -210,19 +210,21 @@ class Loop:
             answers, first = run.phase.step(batch, subnets, share)
             loss, right, rows = loss + share * float(first), right + batch.right(answers), rows + len(batch.labels)
         loss, right, rows = self._processes.total(loss / self._processes.size, right, rows)
-        if not math.isfinite(loss):
-            raise TrainingError(
-                f"training diverged: the loss is {loss} in epoch {run.epoch + 1}, step {index + 1}, at learning "
-                f"rate {lr:.3g}; lower lr (now {self._config.peak_lr:g}) or lengthen warmup_epochs"
-            )
-        tally.loss, tally.right, tally.rows = tally.loss + loss, tally.right + right, tally.rows + rows
         self._processes.average_gradients(self._module)
-        if self._config.max_norm is not None:
-            nn.utils.clip_grad_norm_(self._module.parameters(), self._config.max_norm)
+        norm = float(nn.utils.clip_grad_norm_(self._module.parameters(), self._config.max_norm or math.inf))
+        for name, value in (("loss", loss), ("norm of the gradient", norm)):
+            if not math.isfinite(value):
+                where = f"in epoch {run.epoch + 1}, step {index + 1}, at learning rate {lr:.3g}"
+                raise self._diverged(f"the {name} is {value} {where}")
+        tally.loss, tally.right, tally.rows = tally.loss + loss, tally.right + right, tally.rows + rows
         self._optimizer.step()
         if self._average is not None:
             self._average.update(self._module)
         return loss
+
+    def _diverged(self, what: str) -> TrainingError:
+        remedy = f"lower lr (now {self._config.peak_lr:g}) or lengthen warmup_epochs"
+        return TrainingError(f"training diverged: {what}; {remedy}")
 
     def _end(self, run: _Epoch, tally: _Tally) -> EpochLog:
         """End an epoch; the average of the weights, where there is one, is measured, and is what a phase ends with."""
@@ -253,6 +255,10 @@ class Loop:
         return lr
 
     def _save(self, folder: RunFolder | None, position: Position, entries: list[EpochLog]) -> None:
+        """Store the state, where there is a folder; weights that are not finite end the run before that."""
+        if not all(bool(parameter.isfinite().all()) for parameter in self._module.parameters()):
+            after = f"epoch {position.epoch}" + (f" and {position.step} steps" if position.step else "")
+            raise self._diverged(f"weights are not finite after {after}")
         self._saved = time.monotonic()
         if folder is not None and self._processes.rank == 0:
             average = {} if self._average is None else self._average.state()

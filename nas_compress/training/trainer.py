@@ -75,7 +75,7 @@ def train_supernet(
     Raises:
         DataError: Channels or classes of data and super-network differ.
         CheckpointError: `checkpoint_dir` holds another run.
-        TrainingError: The loss is not finite.
+        TrainingError: Loss, gradient or weights are not finite.
     """
     config = config or SupernetTrainConfig()
     check_network(data, supernet)
@@ -127,7 +127,7 @@ def finetune(
         DataError: Channels or classes of the data and those of the sub-network or the teacher differ.
         ConfigError: Config and teacher do not go together, or features are to be learnt and cannot be matched.
         CheckpointError: `checkpoint_dir` holds another run.
-        TrainingError: The loss is not finite.
+        TrainingError: Loss, gradient or weights are not finite.
     """
     config = config or (FinetuneConfig() if teacher is None else DistillConfig())
     size = teacher_resolution or resolution

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ from hypothesis import strategies as st
 from squares import equal, largest_difference, plain_network, squares, tiny_supernet, weights
 from torch import nn
 
-from nas_compress.errors import ConfigError
+from nas_compress.errors import ConfigError, TrainingError
 from nas_compress.training.average import WeightAverage
 from nas_compress.training.checkpoint import EpochLog
 from nas_compress.training.config import FinetuneConfig, SupernetTrainConfig
@@ -82,6 +84,28 @@ def test_no_step_is_longer_than_the_clipped_gradient() -> None:
     free, clipped = lengths(), lengths(max_norm=0.01)
     assert min(free) > 0.5 * 0.01
     assert clipped == pytest.approx([0.5 * 0.01] * len(free), rel=1e-3)
+
+
+# -- divergence --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("max_norm", [None, 1.0])
+def test_a_gradient_that_is_not_finite_ends_the_run_before_it_is_stored(tmp_path: Path, max_norm: float | None) -> None:
+    """The loss of the first sub-network is finite; a gradient of the smallest, in an epoch's last step, is not."""
+    options = SupernetTrainConfig(epochs=2, batch_size=54, subnets_per_step=2, curve=0, max_norm=max_norm)
+    net, backwards = tiny_supernet(), itertools.count(1)
+    next(net.parameters()).register_hook(lambda gradient: gradient * math.nan if next(backwards) == 8 else gradient)
+    with pytest.raises(TrainingError, match=r"the norm of the gradient is nan in epoch 2, step 2, .*lower lr"):
+        train_supernet(net, squares(), options, checkpoint_dir=tmp_path)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["epoch-0001-000000.safetensors", "training.json"]
+
+
+@pytest.mark.parametrize("stored", [True, False])
+def test_weights_that_are_not_finite_are_no_success(tmp_path: Path, stored: bool) -> None:
+    options = {"lr": 1e38, "epochs": 1, "batch_size": 120, "warmup_epochs": 0, "momentum": 0.99, "schedule": "constant"}
+    with pytest.raises(TrainingError, match=r"weights are not finite after epoch 1.*lower lr \(now 1e\+38\)"):
+        tune(folder=tmp_path if stored else None, weight_decay=1e5, **options)
+    assert not list(tmp_path.iterdir())
 
 
 # -- the moving average ------------------------------------------------------------------------------------
