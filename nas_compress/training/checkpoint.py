@@ -14,7 +14,7 @@ from torch import nn
 from nas_compress.errors import CheckpointError, first_line
 from nas_compress.files import replacing
 from nas_compress.training.optimizer import State
-from nas_compress.weights import Tensors, load_into, read_state, write_state
+from nas_compress.weights import Tensors, hash_tensors, load_into, read_state, write_state
 
 FORMAT = "nas_compress training"
 VERSION = 3
@@ -105,7 +105,7 @@ class RunFolder:
 
     Args:
         path: The folder.
-        run: Everything the run's outcome depends on, as plain JSON data.
+        run: Everything the run's outcome depends on besides the weights that it starts from, as plain JSON data.
     """
 
     def __init__(self, path: str | Path, run: Mapping[str, Any]) -> None:
@@ -147,17 +147,24 @@ class RunFolder:
     def load(self, module: nn.Module) -> tuple[Position, list[EpochLog], TrainingState] | None:
         """Restore a module; return where the run stands, its log and its state, or None in a new folder.
 
+        A run is told by the weights that it starts from as well. A module that was trained as far as the state stands
+        for (in place, and interrupted) goes on too.
+
         Raises:
             CheckpointError: The folder is damaged, or holds another run; the message names the difference.
         """
+        weights = hash_tensors(module.state_dict())
+        self._run["weights"] = weights
         if not self._index.is_file():
             return None
         index = self._read_index()
+        state = _parts(self.path / index.state)
+        if weights == hash_tensors(state.weights):
+            self._run["weights"] = index.run.get("weights")
         if difference := _difference("", index.run, self._run):
             raise CheckpointError(
                 f"{self._index} is of another run: {difference}; give another folder, or delete this one to start anew"
             )
-        state = _parts(self.path / index.state)
         _check_state(module, state, self.path / index.state)
         load_into(module, state.weights, self.path / index.state)
         return index.position, index.log, state

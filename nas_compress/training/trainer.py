@@ -31,7 +31,6 @@ from nas_compress.training.progressive_shrinking import progressive_shrinking
 from nas_compress.training.sandwich import sandwich
 from nas_compress.training.single_path import single_path
 from nas_compress.training.subnets import Plan, resolution_of
-from nas_compress.weights import hash_tensors
 
 __all__ = ["Progress", "Teacher", "TrainProgress", "finetune", "resolve_precision", "train_supernet"]
 
@@ -135,7 +134,6 @@ def finetune(
     try_out("sub-network", subnet, data, resolution)
     device = device_of(subnet)
     run = _describe_run("finetune", config, data, device) | {
-        "weights": hash_tensors(subnet.state_dict()),
         "teacher": None if teacher is None else teacher_fingerprint(teacher, data, size),
         "resolutions": [resolution, size],
     }

@@ -10,6 +10,7 @@ from typing import Any, get_args
 
 import pytest
 from squares import equal, plain_network, squares, tiny_supernet, weights
+from torch import nn
 
 from nas_compress.data.base import ImageData
 from nas_compress.errors import CheckpointError
@@ -137,17 +138,17 @@ def test_every_schedule_is_the_runs(tmp_path: Path, schedule: Schedule) -> None:
     assert rates == [loop.learning_rate(step, 8, 2, 0.05, schedule) for step in range(8)]
 
 
+def interrupt_after_two_steps(progress: TrainProgress) -> None:
+    if (progress.epoch, progress.step) == (1, 2):
+        signal.raise_signal(signal.SIGINT)
+
+
 def test_ctrl_c_stores_the_step_and_goes_on(data: ImageData, tmp_path: Path) -> None:
     train = supernet_run(algorithm="sandwich", epochs=2)
     log, expected = train(tmp_path / "straight", None)
-
-    def interrupt(progress: TrainProgress) -> None:
-        if (progress.epoch, progress.step) == (1, 2):
-            signal.raise_signal(signal.SIGINT)
-
     before = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
-        train(tmp_path / "run", interrupt)
+        train(tmp_path / "run", interrupt_after_two_steps)
     assert signal.getsignal(signal.SIGINT) == before
     index = json.loads((tmp_path / "run" / "training.json").read_text())
     assert (index["epoch"], index["step"], index["state"]) == (0, 2, "epoch-0000-000002.safetensors")
@@ -155,6 +156,39 @@ def test_ctrl_c_stores_the_step_and_goes_on(data: ImageData, tmp_path: Path) -> 
     found_log, found = train(tmp_path / "run", None)
     assert equal(found, expected)
     assert found_log == log  # the sums over the first two steps were kept
+
+
+@pytest.mark.parametrize("kind", ["supernet", "subnet"])
+def test_the_network_itself_goes_on_after_ctrl_c(tmp_path: Path, kind: str) -> None:
+    """It is trained in place: the same call again finds it half trained, and a third one trained."""
+
+    def train(net: nn.Module, folder: str, progress: Any = None) -> list[EpochLog]:
+        options: dict[str, Any] = {"checkpoint_dir": tmp_path / folder, "progress": progress}
+        if kind == "supernet":
+            return train_supernet(net, squares(), SupernetTrainConfig(**EVERYTHING, epochs=2), **options)
+        return finetune(net, squares(), 8, FinetuneConfig(**EVERYTHING, epochs=2), **options)
+
+    make = tiny_supernet if kind == "supernet" else plain_network
+    straight, net = make(), make()
+    log = train(straight, "straight")
+    with pytest.raises(KeyboardInterrupt):
+        train(net, "run", interrupt_after_two_steps)
+    steps: list[TrainProgress] = []
+    assert train(net, "run", steps.append) == train(net, "run", steps.append) == log
+    assert len(steps) == 4  # of six
+    assert equal(weights(net), weights(straight))
+    for file in (tmp_path / "straight").iterdir():
+        assert (tmp_path / "run" / file.name).read_bytes() == file.read_bytes()
+
+
+def test_a_run_from_other_weights_is_refused_and_changes_nothing(tmp_path: Path) -> None:
+    config, net = SupernetTrainConfig(**EVERYTHING, epochs=1), tiny_supernet()
+    train_supernet(tiny_supernet(), squares(), config, checkpoint_dir=tmp_path)
+    next(net.parameters()).data.add_(1)
+    before = weights(net)
+    with pytest.raises(CheckpointError, match=r"is of another run: weights was '\w+' there, is '\w+' here"):
+        train_supernet(net, squares(), config, checkpoint_dir=tmp_path)
+    assert equal(weights(net), before)
 
 
 def test_ctrl_c_without_a_folder_stops_too() -> None:
