@@ -1,14 +1,16 @@
 """A program that trains in one of several processes, or starts two of them.
 
-Usage: training_process.py NETWORK FOLDER STEPS. It stops by a crash after STEPS steps (0: never) and leaves the last
-weights of each process and its log, `FOLDER/NETWORK.RANK.safetensors` and `.json`. `torchrun` starts it as one of
-several; without it, the program forks, which is quicker.
+Usage: training_process.py NETWORK FOLDER STEPS. It stops by a crash after STEPS steps (0: never; negative: by Ctrl-C in
+the second process after so many) and leaves the last weights of each process and its log,
+`FOLDER/NETWORK.RANK.safetensors` and `.json`. `torchrun` starts it as one of several; without it, the program forks,
+which is quicker.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import sys
 import traceback
@@ -64,15 +66,20 @@ def fork(network: str, folder: Path, steps: int) -> int:
 def main(network: str, folder: Path, steps: int) -> None:
     """Train, and write what came of it."""
     torch.set_num_threads(1)
-    loop.SAVE_EVERY = -1.0
-    rank, left = os.environ["RANK"], [steps]
+    loop.SAVE_EVERY = -1.0 if steps >= 0 else 1e9
+    rank, left = os.environ["RANK"], [abs(steps)]
 
     def crash(progress: TrainProgress) -> None:
         left[0] -= 1
-        if left[0] == 0:
+        if left[0] == 0 and steps > 0:
             os._exit(3)
+        if left[0] == 0 and steps < 0 and rank == "1":
+            signal.raise_signal(signal.SIGINT)
 
-    net, log = train(network, folder / "state", crash)
+    try:
+        net, log = train(network, folder / "state", crash)
+    except KeyboardInterrupt:
+        os._exit(3)
     write_state(folder / f"{network}.{rank}.safetensors", net.state_dict())
     (folder / f"{network}.{rank}.json").write_text(json.dumps([asdict(entry) for entry in log]))
 

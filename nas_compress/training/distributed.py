@@ -64,6 +64,10 @@ class Processes:
             return dict(figures)
         return {name: total / self.size for name, total in zip(figures, self.total(*figures.values()), strict=True)}
 
+    def any(self, own: bool) -> bool:
+        """Return whether something is so in any of the processes, which then all do alike."""
+        return self.total(float(own))[0] > 0
+
     def wait(self) -> None:
         """Wait until all processes are here."""
         if self.size > 1:

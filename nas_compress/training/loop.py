@@ -169,6 +169,8 @@ class Loop:
                 entries.append(self._end(run, tally))
                 start = Position(start.epoch + 1)
                 self._save(folder, start, entries)
+                if self._processes.any(interruption.requested):
+                    self._stop()
         self._module.eval()
         return entries
 
@@ -188,12 +190,17 @@ class Loop:
             if run.progress is not None:
                 at = (run.epoch + 1, run.epochs, index + 1, len(order))
                 run.progress(TrainProgress(*at, loss, lr, run.phase.name))
-            stop = run.interruption.requested and run.folder is not None
+            stop = self._processes.any(run.interruption.requested)
             if stop or time.monotonic() - self._saved > SAVE_EVERY:
                 self._save(run.folder, Position(run.epoch, index + 1, (tally.loss, tally.right, tally.rows)), entries)
-            if run.interruption.requested:
-                raise KeyboardInterrupt
+            if stop:
+                self._stop()
         return tally
+
+    def _stop(self) -> None:
+        """Raise what Ctrl-C does, once the first process has stored the state: the end of one process ends all."""
+        self._processes.wait()
+        raise KeyboardInterrupt
 
     def _step(self, run: _Epoch, index: int, indices: Tensor, tally: _Tally, lr: float) -> float:
         """Make one step; return the loss of its first sub-network."""

@@ -137,6 +137,13 @@ def test_processes_agree_on_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     assert Processes().agreed({"largest": 52.0}) == {"largest": 52.0}
 
 
+def test_an_interruption_of_one_process_stops_all_of_them_after_the_same_step(tmp_path: Path) -> None:
+    """Ctrl-C reaches the second process alone, or first; the state is whole, and the run ends as any other."""
+    assert two_processes("plain", tmp_path, steps=-5) == 3
+    index = json.loads((tmp_path / "state" / "training.json").read_text())
+    assert (index["epoch"], index["step"]) == (1, 2)
+
+
 def test_a_step_needs_an_example_for_each_process() -> None:
     net, config = plain_network(), FinetuneConfig(batch_size=2)
     examples = examples_of(squares(), config, torch.device("cpu"), 8)

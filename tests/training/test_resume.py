@@ -14,7 +14,7 @@ from torch import nn
 
 from nas_compress.data.base import ImageData
 from nas_compress.errors import CheckpointError
-from nas_compress.training import loop
+from nas_compress.training import loop, trainer
 from nas_compress.training.checkpoint import EpochLog
 from nas_compress.training.config import AugmentConfig, FinetuneConfig, Optimizer, Schedule, SupernetTrainConfig
 from nas_compress.training.trainer import TrainProgress, finetune, train_supernet
@@ -156,6 +156,25 @@ def test_ctrl_c_stores_the_step_and_goes_on(data: ImageData, tmp_path: Path) -> 
     found_log, found = train(tmp_path / "run", None)
     assert equal(found, expected)
     assert found_log == log  # the sums over the first two steps were kept
+
+
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_ctrl_c_at_the_end_of_an_epoch_is_not_lost(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, epochs: int
+) -> None:
+    """The curve takes its time; after the last epoch the run is stored as finished, and yet its caller is stopped."""
+    config = FinetuneConfig(**EVERYTHING, epochs=epochs)
+
+    def measure(*_: object) -> float:
+        signal.raise_signal(signal.SIGINT)
+        return 0.0
+
+    monkeypatch.setattr(trainer, "score", measure)
+    steps: list[TrainProgress] = []
+    with pytest.raises(KeyboardInterrupt):
+        finetune(plain_network(), squares(), 8, config, checkpoint_dir=tmp_path, progress=steps.append)
+    assert [(p.epoch, p.step) for p in steps] == [(1, 1), (1, 2), (1, 3)]
+    assert [file.name for file in tmp_path.glob("*.safetensors")] == ["epoch-0001-000000.safetensors"]
 
 
 @pytest.mark.parametrize("kind", ["supernet", "subnet"])
