@@ -52,12 +52,14 @@ def check_network(data: Data, net: Supernet) -> None:
 
 
 def _check_sentences(data: TranslationData, positions: int) -> None:
-    longest = max(map(len, (*data.train.sources, *data.train.targets)))
-    if longest > positions:
-        raise DataError(
-            f"data {data.name!r} has a training sentence of {longest} tokens, the net takes {positions}; "
-            "leave longer ones out with the option longest"
-        )
+    for part, split in (("training", data.train), ("validation", data.val), ("test", data.test)):
+        longest = max(map(len, (*split.sources, *split.targets)), default=0)
+        if longest > positions:
+            remedy = "with the option longest" if part == "training" else "of its files, or take a net with more"
+            raise DataError(
+                f"data {data.name!r} has a {part} sentence of {longest} tokens, the net takes {positions}; "
+                f"leave longer ones out {remedy}"
+            )
 
 
 def _same_task(data: TextData[Any], config: BertConfig) -> bool:

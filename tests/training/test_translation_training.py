@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -201,3 +202,18 @@ def test_wrong_uses(data: TranslationData) -> None:
     with pytest.raises(ConfigError, match="must be a module"):
         subnet = _net().extract(_net().space.largest())
         finetune(subnet, data, config=DistillConfig(epochs=1, **ADAM), teacher=lambda images: images)
+
+
+@pytest.mark.parametrize(("part", "name"), [("val", "validation"), ("test", "test")])
+def test_sentences_longer_than_the_net_takes_are_refused_in_every_part(
+    data: TranslationData, part: str, name: str
+) -> None:
+    """They would end the training, or the search, when they are measured on."""
+    split, limit = getattr(data, part), max(map(len, (*data.train.sources, *data.train.targets)))
+    long = [[*split.sources[0][:-1], *[len(SPECIALS)] * limit, EOS], *split.sources[1:]]
+    changed = replace(data, **{part: TranslationSplit(long, split.targets, split.references)})
+    sizes: dict[str, Any] = {"source_vocabulary": 16, "target_vocabulary": 16, "source_length": 2, "target_length": 2}
+    net = HATSupernet("short", HATConfig(encoder_layer_num=3, max_positions=limit, **sizes), seed=0)
+    message = rf"a {name} sentence of {len(long[0])} tokens, the net takes {limit}; .*out of its files, or take a net"
+    with pytest.raises(DataError, match=message):
+        train_supernet(net, changed, SupernetTrainConfig(epochs=1))
