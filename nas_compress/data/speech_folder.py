@@ -61,8 +61,11 @@ def _read_wave(path: Path) -> tuple[NDArray[np.float32], int] | None:
         with wave.open(str(path), "rb") as file:
             if file.getsampwidth() != 2:
                 return None
-            data = np.frombuffer(file.readframes(file.getnframes()), "<i2")
-            return (data[:: file.getnchannels()] / 32768).astype(np.float32), file.getframerate()
+            data, whole = file.readframes(file.getnframes()), 2 * file.getnchannels() * file.getnframes()
+            if len(data) != whole:
+                raise DataError(f"cannot read {path} (cut off?): it has {len(data)} of the {whole} bytes of its header")
+            samples = np.frombuffer(data, "<i2")[:: file.getnchannels()]
+            return (samples / 32768).astype(np.float32), file.getframerate()
     except wave.Error as error:
         if "unknown format" in str(error):
             return None
@@ -151,9 +154,13 @@ def _librispeech(file: Path) -> Iterable[Utterance]:
 
 
 def _table(file: Path) -> Iterable[Utterance]:
-    rows = csv.DictReader(_text(file).splitlines(), delimiter="\t", quoting=csv.QUOTE_NONE)
-    if not {"path", "text"} <= set(rows.fieldnames or ()):
-        raise DataError(f"{file} wants the columns path and text, separated by tabs; it has {rows.fieldnames}")
+    reader = csv.DictReader(_text(file).splitlines(), delimiter="\t", quoting=csv.QUOTE_NONE)
+    try:
+        if not {"path", "text"} <= set(reader.fieldnames or ()):
+            raise DataError(f"{file} wants the columns path and text, separated by tabs; it has {reader.fieldnames}")
+        rows = list(reader)
+    except csv.Error as error:
+        raise DataError(f"{file}, line {reader.reader.line_num}: {error}") from error
     for number, row in enumerate(rows, 2):
         if not row["path"] or not row["text"]:
             raise DataError(f"{file}, line {number}: path or text is missing")
@@ -162,6 +169,6 @@ def _table(file: Path) -> Iterable[Utterance]:
 
 def _text(file: Path) -> str:
     try:
-        return file.read_text(encoding="utf-8")
+        return file.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"cannot read {file}: {first_line(error)}") from error

@@ -99,33 +99,45 @@ def read_sentences(file: Path) -> list[Sentence]:
     """Read labelled sentences.
 
     Raises:
-        DataError: The file cannot be read, lacks a column, or a row lacks a value.
+        DataError: The file cannot be read, lacks a column, or a row lacks a value; a label has spaces around it.
     """
     text = StringIO(_text(file), newline="")
     if ".tsv" in file.suffixes:
         rows = csv.reader(text, "excel-tab", quoting=csv.QUOTE_NONE)
     else:
         rows = csv.reader(text)
-    header = next(rows, [])
-    for column in ("label", "text"):
-        if column not in header:
-            raise DataError(f"{file} wants the columns label and text in its first line, which is {header}")
-    sentences = []
-    for row in rows:
-        if len(row) != len(header):
-            raise DataError(f"{file}, line {rows.line_num}: {len(row)} values, the header has {len(header)}")
-        values = dict(zip(header, row, strict=True))
-        sentences.append(Sentence(values["label"], values["text"], values.get("text_pair")))
+    try:
+        header = next(rows, [])
+        for column in ("label", "text"):
+            if column not in header:
+                raise DataError(f"{file} wants the columns label and text in its first line, which is {header}")
+        sentences = [_sentence(header, row, f"{file}, line {rows.line_num}") for row in rows]
+    except csv.Error as error:
+        raise DataError(f"{file}, line {rows.line_num}: {error}") from error
     if not sentences:
         raise DataError(f"{file} holds no sentences")
     return sentences
+
+
+def _sentence(header: list[str], row: list[str], where: str) -> Sentence:
+    if len(row) != len(header):
+        raise DataError(f"{where}: {len(row)} values, the header has {len(header)}")
+    values = dict(zip(header, row, strict=True))
+    label, text = values["label"], values["text"]
+    for column, value in (("label", label), ("text", text)):
+        if not value.strip():
+            raise DataError(f"{where}: {column} is empty")
+    if label != label.strip():
+        raise DataError(f"{where}: label {label!r} has spaces around it, which would make it a class of its own")
+    return Sentence(label, text, values.get("text_pair"))
 
 
 def read_questions(file: Path) -> list[Question]:
     """Read questions in SQuAD's format.
 
     Raises:
-        DataError: The file cannot be read or has another format; a question has no answer (SQuAD 2.0).
+        DataError: The file cannot be read or has another format; a question has no answer (SQuAD 2.0), or one that is
+            not where the file says.
     """
     try:
         content = json.loads(_text(file))
@@ -151,6 +163,13 @@ def _question(context: str, entry: Mapping[str, Any], file: Path) -> Question:
     for answer, start in zip(answers, starts, strict=True):
         if not 0 <= start <= len(context) - len(answer):
             raise DataError(f"{file}: an answer of question {entry['id']!r} starts at {start}, outside of its text")
+        if not answer.strip():
+            raise DataError(f"{file}: an answer of question {entry['id']!r} is empty")
+        if (there := context[start : start + len(answer)]) != answer:
+            raise DataError(
+                f"{file}: answer {answer!r} of question {entry['id']!r} is not at answer_start = {start}, "
+                f"where {there!r} stands"
+            )
     return Question(str(entry["id"]), str(entry["question"]), context, answers, starts)
 
 

@@ -122,6 +122,14 @@ def test_files_of_parts(tokenizer, tmp_path, files):
             lambda c: c["data"][0]["paragraphs"][0]["qas"][0]["answers"][0].update(answer_start=999),
             "answer of question '0-0' starts at 999, outside",
         ),
+        (
+            lambda c: c["data"][0]["paragraphs"][0]["qas"][0]["answers"][0].update(answer_start=0),
+            "answer 'runs through' of question '0-0' is not at answer_start = 0, where 'the river ru' stands",
+        ),
+        (
+            lambda c: c["data"][0]["paragraphs"][0]["qas"][0]["answers"][0].update(text=""),
+            "an answer of question '0-0' is empty",
+        ),
         (lambda c: c["data"].clear(), "holds no questions"),
     ],
 )

@@ -66,7 +66,7 @@ def test_a_folder_with_tables_and_a_validation_part(tmp_path):
         for i in range(count):
             write_wav(tmp_path / part / "audio" / f"{i}.wav", noise(i), 8_000)
             rows.append(f"say '{i}\taudio/{i}.wav")
-        (tmp_path / part / "list.tsv").write_text("\n".join(rows))
+        (tmp_path / part / "list.tsv").write_text("\n".join(rows), encoding="utf-8-sig" if part == "dev" else "utf-8")
     words = Vocabulary(("say", *(f"'{i}" for i in range(4))), " ")
     data = speech_folder.load(tmp_path, LogMel(8_000, 30), words)
     assert [len(part) for part in (data.train, data.val, data.test)] == [4, 2, 1]
@@ -109,6 +109,7 @@ def test_stereo_gives_the_first_channel(tmp_path):
         (lambda f: (f.parent / "19-198.trans.txt").unlink(), "has no folder test..."),
         (lambda f: (f.parent / "list.tsv").write_text("file\ttext\n"), "wants the columns path and text"),
         (lambda f: (f.parent / "list.tsv").write_text("path\ttext\na.wav\t\n"), "line 2: path or text is missing"),
+        (lambda f: (f.parent / "list.tsv").write_text("path\ttext\na.wav\t" + 140_000 * "A"), "line 2: field larger"),
     ],
 )
 def test_damaged_folders(folder, damage, message):
@@ -122,6 +123,8 @@ def test_damaged_folders(folder, damage, message):
     [
         (lambda p: write_wav(p, noise(0), 8_000), "has 8000 samples a second; want 16000"),
         (lambda p: write_wav(p, []), "is empty"),
+        (lambda p: (write_wav(p, noise(0)), p.write_bytes(p.read_bytes()[:-1_600])), "it has 1600 of the 3200 bytes"),
+        (lambda p: (write_wav(p, noise(0)), p.write_bytes(p.read_bytes()[:-1])), "it has 3199 of the 3200 bytes"),
         (lambda p: p.write_bytes(b"RIFF"), "damaged"),
         (lambda p: p.write_bytes(b"nothing of that kind"), "damaged"),
         (lambda p: None, "no recording at"),

@@ -167,6 +167,10 @@ def test_quotes_and_line_separators(tmp_path):
         (b"text\nx\n", "wants the columns label and text in its first line"),
         (b"label\ttext\n1\n", "line 2: 1 values, the header has 2"),
         (b"label\ttext\n", "holds no sentences"),
+        (b"label\ttext\n0\ta\n\tb\n", "line 3: label is empty"),
+        (b"label\ttext\n0\t \n", "line 2: text is empty"),
+        (b"label\ttext\n0\ta\n0 \tb\n", "line 3: label '0 ' has spaces around it"),
+        (b"label\ttext\n0\t" + 140_000 * b"a", r"line 2: field larger than field limit \(131072\)"),
         (b"\xff\xfe\x00", "cannot be read"),
     ],
 )
