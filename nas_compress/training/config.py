@@ -134,6 +134,8 @@ class TrainOptions(Settings):
 class StageOptions(Settings):
     """One stage of progressive shrinking: which dimensions are elastic in it, and how it trains."""
 
+    model_config = ConfigDict(allow_inf_nan=False)
+
     elastic: dict[str, list[int | float] | None] = Field(
         default_factory=dict,
         description="The elastic dimensions, with the values that they take (null: all); others stay at their largest",
@@ -168,7 +170,8 @@ class SupernetTrainOptions(TrainOptions):
     stages: list[StageOptions] | None = Field(
         None,
         min_length=1,
-        description="Stages of progressive_shrinking; null: Once-for-All's, in proportion to `epochs`",
+        description="Stages of progressive_shrinking, each with its own epochs, warm-up and sub-networks a step; null: "
+        "Once-for-All's, in proportion to `epochs`",
     )
 
     @model_validator(mode="after")
@@ -182,6 +185,15 @@ class SupernetTrainOptions(TrainOptions):
             if "epochs" in self.model_fields_set and self.epochs != total:
                 raise ValueError(f"epochs = {self.epochs}, and the stages have {total}; leave epochs out")
             self.__dict__["epochs"] = total
+        return self
+
+    @model_validator(mode="after")
+    def _stages_have_their_own(self) -> Self:
+        """Refuse what stages replace; a default is none of the user's words, and is in every dumped configuration."""
+        for name in ("warmup_epochs", "subnets_per_step"):
+            value = getattr(self, name)
+            if self.stages is not None and value != type(self).model_fields[name].default:
+                raise ValueError(f"{name} = {value} has no effect beside stages; give it to each stage that wants it")
         return self
 
 

@@ -24,14 +24,13 @@ AUGMENT = AugmentConfig(shift=0.1, rotate=5, scale=0.1, flip=True)
 EVERYTHING: dict[str, Any] = {
     "batch_size": 36,
     "lr": 0.01,
-    "warmup_epochs": 1,
     "augment": AUGMENT,
     "accumulate": 2,
     "ema": 0.9,
     "max_norm": 1.0,
     "curve": 12,
 }
-FIRST = {"epochs": 1}
+FIRST = {"epochs": 1, "warmup_epochs": 0.5}
 LAST = {"elastic": dict.fromkeys(("ks", "e", "d", "r")), "epochs": 2, "subnets_per_step": 2, "sort": True}
 
 Train = Callable[[str | Path, Any], tuple[list[EpochLog], dict[str, Any]]]

@@ -76,7 +76,8 @@ def _options(algorithm: Algorithm, epochs: int) -> dict[str, Any]:
     if algorithm != "progressive_shrinking":
         return {"algorithm": algorithm, "epochs": epochs, "subnets_per_step": 3, **SHORT}
     last = {"elastic": {d.name: None for d in _net().space.dimensions}, "epochs": epochs // 2, "subnets_per_step": 2}
-    return {"algorithm": algorithm, "stages": [{"epochs": epochs // 2, "warmup_epochs": 1}, last], **SHORT}
+    options = {key: value for key, value in SHORT.items() if key != "warmup_epochs"}
+    return {"algorithm": algorithm, "stages": [{"epochs": epochs // 2, "warmup_epochs": 1}, last], **options}
 
 
 def _equal(one: nn.Module, other: nn.Module) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 from typing import Any
@@ -172,6 +173,18 @@ def test_stages_that_do_not_fit_the_space(stages: list[dict[str, Any]], message:
             "subnets_per_step = 1 is not allowed with sandwich: true, which wants at least 2",
         ),
         ({"algorithm": "progressive_shrinking", "stages": [{"elastic": {}}]}, r"stages\[0\]\.epochs"),
+        (
+            {"algorithm": "progressive_shrinking", "stages": [WHOLE], "warmup_epochs": 5},
+            r"warmup_epochs = 5\.0 has no effect beside stages; give it to each stage that wants it",
+        ),
+        (
+            {"algorithm": "progressive_shrinking", "stages": [WHOLE], "subnets_per_step": 9},
+            "subnets_per_step = 9 has no effect beside stages",
+        ),
+        (
+            {"algorithm": "progressive_shrinking", "stages": [WHOLE | {"warmup_epochs": math.inf}]},
+            r"stages\[0\]\.warmup_epochs: inf is not a finite number",
+        ),
         ({"subnets_per_step": 1}, "subnets_per_step = 1 is not allowed; the sandwich rule wants at least 2"),
         ({"algorithm": "uniform"}, "algorithm: 'uniform' is not allowed"),
     ],

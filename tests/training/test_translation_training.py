@@ -89,7 +89,8 @@ def _options(algorithm: Algorithm, epochs: int) -> dict[str, Any]:
         return {"algorithm": algorithm, "epochs": epochs, "subnets_per_step": 2, **ADAM}
     elastic = {d.name: None for d in _net().space.dimensions}
     last = {"elastic": elastic, "epochs": epochs // 2, "subnets_per_step": 2, "sort": True}
-    return {"algorithm": algorithm, "stages": [{"epochs": epochs // 2, "warmup_epochs": 1}, last], **ADAM}
+    options = {key: value for key, value in ADAM.items() if key != "warmup_epochs"}
+    return {"algorithm": algorithm, "stages": [{"epochs": epochs // 2, "warmup_epochs": 1}, last], **options}
 
 
 def _equal(one: nn.Module, other: nn.Module) -> bool:
