@@ -27,7 +27,7 @@ from nas_compress.training.config import FinetuneConfig, SupernetTrainConfig
 from nas_compress.training.trainer import TrainProgress, finetune, train_supernet
 from nas_compress.weights import write_state
 
-PLAIN = FinetuneConfig(epochs=3, batch_size=36, lr=0.02, augment=None, max_norm=1.0, ema=0.8, accumulate=2, curve=12)
+PLAIN = FinetuneConfig(epochs=3, batch_size=35, lr=0.02, augment=None, max_norm=1.0, ema=0.8, accumulate=2, curve=12)
 STAGES = [{"epochs": 3}, {"elastic": dict.fromkeys(("ks", "e", "d", "r")), "epochs": 3, "sort": True}]
 SHRINKING = SupernetTrainConfig(
     algorithm="progressive_shrinking", stages=STAGES, batch_size=36, lr=0.02, augment=None, curve=12

@@ -18,8 +18,8 @@ class Processes:
     """The processes of a run; each computes its share of every step's examples, and gradients are averaged.
 
     Sub-networks, order and learning rates follow from the seed, so that processes agree on them without a word; what
-    they exchange are gradients, the statistics of normalisation, and sums for the log. Losses are means over rows, so
-    that the averaged gradient is that of the whole step where shares are of one size (Li et al., 2020, "PyTorch
+    they exchange are gradients, the statistics of normalisation, and sums for the log. Losses are means over examples,
+    weighted by their number, so that the averaged gradient is that of the whole step (Li et al., 2020, "PyTorch
     Distributed", section 3.2); batch normalisation sees the share of its process.
 
     Args:

@@ -212,7 +212,8 @@ class Loop:
         own = self._processes.share(indices)
         loss = right = rows = 0.0
         for part in own.chunk(self._config.accumulate):
-            batch, share = self._examples.batch(part, changes, self._device), len(part) / len(own)
+            batch = self._examples.batch(part, changes, self._device)
+            share = len(part) * self._processes.size / len(indices)
             subnets = np.random.default_rng((seed, _SUBNETS, run.epoch, index))
             answers, first = run.phase.step(batch, subnets, share)
             loss, right, rows = loss + share * float(first), right + batch.right(answers), rows + len(batch.labels)

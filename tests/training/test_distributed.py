@@ -50,6 +50,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_two_processes_train_as_one(pair: Path) -> None:
+    """A step has 35 examples: 18 for the first process, 17 for the second."""
     net, log = train("plain", None)
     (one, one_log), (other, other_log) = (outcome("plain", pair, rank) for rank in (0, 1))
     assert equal(one, other) and one_log == other_log
