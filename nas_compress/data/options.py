@@ -44,6 +44,9 @@ _PLAIN = (str, bytes, int, float, list, tuple, dict, type(None))
 PATH = Kind("a path", _is_path)
 PATH_OR_OBJECT = Kind("a path", lambda value: _is_path(value) or not isinstance(value, _PLAIN))
 """A path or, from Python, what would be read from there."""
-TEXTS = Kind("a list of texts", lambda value: _is_list(value) and all(isinstance(item, str) for item in value))
+TEXTS = Kind(
+    "a list of at least one text",
+    lambda value: _is_list(value) and bool(value) and all(isinstance(item, str) for item in value),
+)
 TWO_TEXTS = Kind("a list of two texts", lambda value: _is_list(value, 2) and TEXTS.fits(value))
 TWO_PATHS = Kind("a list of two paths", lambda value: _is_list(value, 2) and all(map(_is_path, value)))

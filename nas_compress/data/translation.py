@@ -149,15 +149,16 @@ def _encoding(train: Sentences, size: int, cache: str | Path | None) -> Vocabula
     if cache is None:
         return BytePairEncoding.train(texts, size)
     digest = hashlib.sha256("\n".join(texts).encode()).hexdigest()[:16]
-    file = Path(cache) / f"bpe-{size}-{digest}.json"
+    file = Path(cache).expanduser() / f"bpe-{size}-{digest}.json"
     if not file.is_file():
         BytePairEncoding.train(texts, size).write(file)
     return BytePairEncoding.read(file)
 
 
 def _dictionaries(paths: tuple[str | Path, str | Path]) -> tuple[Vocabulary, Vocabulary]:
-    source = FairseqDictionary.read(paths[0])
-    return source, source if Path(paths[1]) == Path(paths[0]) else FairseqDictionary.read(paths[1])
+    first, second = (Path(path).expanduser() for path in paths)
+    source = FairseqDictionary.read(first)
+    return source, source if second == first else FairseqDictionary.read(second)
 
 
 def _split(source: Vocabulary, target: Vocabulary, texts: Sentences, longest: int | None) -> TranslationSplit:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,10 @@ from nas_compress.weights import Tensors, hash_tensors, load_into, read_state, w
 
 FORMAT = "nas_compress training"
 VERSION = 3
+
+_STATE = r"epoch-\d{4,}-\d{6,}"
+_OWN = re.compile(rf"{_STATE}\.safetensors|\.{_STATE}\.\d+\.part\.safetensors|\.training\.\d+\.part\.json")
+"""Names of states, and of unfinished files of processes that were killed."""
 
 
 @dataclass(frozen=True)
@@ -138,11 +143,9 @@ class RunFolder:
         )
         with replacing(self._index) as temporary:
             temporary.write_text(index.model_dump_json(indent=1) + "\n", encoding="utf-8")
-        # Earlier states, and unfinished files of processes that were killed.
-        for pattern in ("epoch-*.safetensors", ".epoch-*.part.safetensors", ".training.*.part.json"):
-            for old in self.path.glob(pattern):
-                if old.name != file:
-                    old.unlink()
+        for old in self.path.iterdir():
+            if old.name != file and _OWN.fullmatch(old.name):
+                old.unlink()
 
     def load(self, module: nn.Module) -> tuple[Position, list[EpochLog], TrainingState] | None:
         """Restore a module; return where the run stands, its log and its state, or None in a new folder.

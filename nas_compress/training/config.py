@@ -69,8 +69,8 @@ class TrainOptions(Settings):
     weight_decay: float = Field(
         3e-5,
         ge=0,
-        description="Decay of weights, none of biases, normalisation, class tokens and positions: decoupled with adamw "
-        "(with which vision transformers want about 0.05), an L2 penalty with the others",
+        description="Decay of weights, none of biases, normalisation, class tokens and positions of images: decoupled "
+        "with adamw (with which vision transformers want about 0.05), an L2 penalty with the others",
     )
     max_norm: Positive | None = Field(
         None, description="Gradients of a larger norm are scaled down to it; null: they are not"

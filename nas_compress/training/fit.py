@@ -57,7 +57,8 @@ def try_out(role: str, network: Teacher, data: Data, resolution: int | None = No
     if not isinstance(network, nn.Module):
         raise ConfigError(f"the {role} of data {data.name!r} must be a module, got {type(network).__name__}")
     device = device_of(network)
-    batch = examples_of(data, TrainOptions(), device).validation(torch.arange(2), device)
+    examples = examples_of(data, TrainOptions(), device)
+    batch = examples.validation(torch.arange(min(2, examples.validation_size)), device)
     try:
         with torch.no_grad():
             logits = batch.answers(network, None).logits

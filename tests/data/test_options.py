@@ -30,8 +30,9 @@ LANGUAGES = {"languages": ["de", "en"]}
         ("translation", LANGUAGES | {"longest": 2.5}, "longest = 2.5 is not a whole number >= 1"),
         ("translation", LANGUAGES | {"cache": 3}, "cache = 3 is not a path, or null"),
         ("translation", LANGUAGES | {"dictionaries": "a"}, "dictionaries = 'a' is not a list of two paths, or null"),
-        ("fsdd", {"speakers": "jackson"}, "speakers = 'jackson' is not a list of texts, or null"),
-        ("fsdd", {"speakers": 3}, "speakers = 3 is not a list of texts, or null"),
+        ("fsdd", {"speakers": "jackson"}, "speakers = 'jackson' is not a list of at least one text, or null"),
+        ("fsdd", {"speakers": 3}, "speakers = 3 is not a list of at least one text, or null"),
+        ("fsdd", {"speakers": []}, "speakers = [] is not a list of at least one text, or null"),
     ],
 )
 def test_a_wrong_value_is_named_with_what_is_wanted(tmp_path: Path, source: str, options: dict, message: str) -> None:

@@ -117,6 +117,15 @@ def test_dictionaries_of_fairseq(files, tmp_path):
         FairseqDictionary.read(path)
 
 
+def test_paths_of_options_may_begin_at_home(files, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    load(files, ("de", "en"), vocabulary=90, cache="~/cache")
+    assert len(list((tmp_path / "cache").iterdir())) == 1
+    (tmp_path / "dict.txt").write_text("Park 10\n")
+    data = load(files, ("de", "en"), dictionaries=("~/dict.txt", tmp_path / "dict.txt"))
+    assert data.source_vocabulary is data.target_vocabulary
+
+
 def test_wrong_files(files, tmp_path):
     with pytest.raises(DataError, match="does not exist"):
         load(tmp_path / "nowhere", ("de", "en"))

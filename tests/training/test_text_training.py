@@ -257,6 +257,12 @@ def test_the_teacher_decides(data) -> None:
     assert text_accuracy(student, data.test).value < 10
 
 
+def test_a_single_sentence_is_enough_to_validate_on(data) -> None:
+    lonely, net = replace(data, val=sentences(1, 1)), supernet()
+    subnet = net.extract(net.space.smallest())
+    assert finetune(subnet, lonely, config=FinetuneConfig(epochs=1, **SHORT))[0].curve["network"] in (0, 100)
+
+
 def test_what_does_not_fit_is_refused(data, asked) -> None:
     with pytest.raises(DataError, match="is not for a network like 'net': their tasks differ"):
         train_supernet(supernet(ANSWERER), data)

@@ -116,9 +116,11 @@ def test_a_crash_while_saving_leaves_the_epoch_before(data: ImageData, make_supe
         (tmp_path / "epoch-0002-000000.safetensors").read_bytes()[:99]
     )
     (tmp_path / ".epoch-0004-000000.123.part.safetensors").write_bytes(b"half")
+    (tmp_path / "epoch-best.safetensors").write_bytes(b"the user's")
     train_supernet(resumed, data, SHORT, checkpoint_dir=tmp_path)
     assert equal(weights(resumed), weights(straight))
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["epoch-0004-000000.safetensors", "training.json"]
+    kept = ["epoch-0004-000000.safetensors", "epoch-best.safetensors", "training.json"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == kept
 
 
 def test_another_run_in_the_folder_is_refused(data: ImageData, make_supernet: Make, tmp_path: Path) -> None:
