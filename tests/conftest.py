@@ -8,6 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("any machine", deadline=None)  # a busy one takes seconds for what takes milliseconds
+settings.load_profile("any machine")
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # as many processes as cores: each has one
     os.environ.setdefault("OMP_NUM_THREADS", "1")

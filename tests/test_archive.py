@@ -147,7 +147,7 @@ def test_paths_that_cannot_be_opened(tmp_path: Path) -> None:
 # -- damage ----------------------------------------------------------------------------------------------------
 
 
-@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_a_file_cut_anywhere_opens_with_a_prefix_and_goes_on(tmp_path: Path, data: st.DataObject) -> None:
     path = tmp_path / "cut.jsonl"

@@ -74,7 +74,7 @@ def test_values_come_back_as_they_were_given(given_space, seed):
 
 
 @given(st.lists(spaces, min_size=1, max_size=5))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_an_archive_gives_back_what_was_recorded(given_spaces):
     architectures = [basic_space(given_space).largest() for given_space in given_spaces]
     with tempfile.TemporaryDirectory() as folder:

@@ -121,7 +121,7 @@ def test_flat_attributes_are_those_of_the_sections(approach):
     threads=st.integers(1, 64),
     path=st.one_of(st.none(), st.just("weights/a b.safetensors")),
 )
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_yaml_round_trip(tmp_path, approach, seed, population, fraction, metrics, threads, path):
     section = {
         "population": population,

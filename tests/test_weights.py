@@ -141,7 +141,7 @@ LEGACY = legacy_file()
 
 
 @given(position=st.integers(0, len(LEGACY) - 1), value=st.integers(0, 255), length=st.integers(1, len(LEGACY)))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @pytest.mark.filterwarnings("ignore")
 def test_damaged_legacy_files_are_checkpoint_errors(position: int, value: int, length: int) -> None:
     content = bytearray(LEGACY)
@@ -211,7 +211,7 @@ def test_nested_state_dictionaries_are_found(tmp_path: Path) -> None:
 
 
 @given(st.dictionaries(st.text(min_size=1), st.one_of(st.text(), st.floats(allow_nan=False), st.lists(st.text()))))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_the_same_weights_and_data_make_the_same_file(metadata: dict[str, object]) -> None:
     metadata.pop("__metadata__", None)
     with tempfile.TemporaryDirectory() as folder:

@@ -128,7 +128,7 @@ def test_constant_and_zero_activations_have_a_range_with_every_method(images, tm
     assert activations.ranges("percentile")["input"] == activations.ranges("entropy")["input"] == (0, 0)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 2**31), st.integers(1000, 20000))
 def test_percentile_keeps_its_share_of_the_values(seed, count):
     values = np.abs(np.random.default_rng(seed).standard_normal(count))

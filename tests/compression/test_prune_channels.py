@@ -176,7 +176,7 @@ def test_what_cannot_be_pruned_is_refused(layers, message):
         prune_channels(nn.Sequential(*layers), torch.zeros(2, 1, 8, 8), 0.5)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(sparsity=st.floats(0, 0.99), round_to=st.sampled_from([1, 4, 8]), scope=st.sampled_from(["local", "global"]))
 def test_any_sparsity_gives_a_network_that_runs(sparsity, round_to, scope):
     module, x = network("digits_resnet", "smallest")

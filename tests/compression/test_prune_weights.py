@@ -18,7 +18,7 @@ def network():
     )  # fmt: skip
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.floats(0, 1))
 def test_local_masks_remove_the_share_of_each_layer(sparsity):
     layers = weight_layers(network())

@@ -16,7 +16,7 @@ from nas_compress.weights import load_into, read_state, write_state
 NETS = {name: load_supernet(name, trained=False, seed=0) for name in ("digits_mbv3", "digits_resnet", "digits_vit")}
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(st.sampled_from(sorted(NETS)), st.integers(0, 99), st.floats(0, 0.95), st.sampled_from(["local", "global"]))
 def test_a_pruned_network_is_its_architecture_and_its_state(tmp_path_factory, name, seed, sparsity, scope):
     net = NETS[name]

@@ -175,7 +175,7 @@ def test_mistakes_are_found_before_any_trial(fp32, int8, images, options, error,
     assert not int8.exists()
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.integers(1, 200), st.data())
 def test_doubling_and_bisection_find_the_fewest_in_few_steps(most, data):
     wanted = data.draw(st.integers(1, most))

@@ -91,7 +91,7 @@ def test_digits_parts_are_disjoint_stratified_and_always_the_same() -> None:
     fraction=st.floats(0.01, 0.99),
     seed=st.integers(0, 2**31),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_stratified_split_partitions_and_keeps_every_class_in_both(
     counts: list[int], fraction: float, seed: int
 ) -> None:
@@ -120,7 +120,7 @@ def test_at_most_bounds_the_validation_part() -> None:
 
 
 @given(counts=st.lists(st.integers(2, 40), min_size=1, max_size=30), at_most=st.integers(1, 400))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_at_most_is_an_upper_bound(counts: list[int], at_most: int) -> None:
     labels = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
     _, carved = stratified_split(labels, 0.5, at_most)
@@ -135,7 +135,7 @@ def test_at_most_bounds_many_small_classes() -> None:
 
 
 @given(counts=st.lists(st.integers(0, 40), min_size=1, max_size=8).filter(sum))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_every_beginning_of_the_fair_order_holds_the_classes_shares(counts: list[int]) -> None:
     labels = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
     order = fair_order(labels)

@@ -23,7 +23,7 @@ def noise(*shape, seed=0):
 
 
 @given(st.integers(1, 8), st.integers(1, 6), st.booleans())
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_conv_uses_the_leading_channels_and_exports_a_plain_layer(out, inside, bias):
     layer = ElasticConv2d(6, 8, 3, bias=bias)
     layer.active_in, layer.active_out = inside, out

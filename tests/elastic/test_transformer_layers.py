@@ -58,7 +58,7 @@ def explicit_attention(layer, x, memory, allowed):
 
 
 @given(st.integers(1, 6), st.integers(1, 8), st.booleans())
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_linear_uses_the_leading_features_and_exports_a_plain_layer(inside, out, bias):
     layer = randomized(ElasticLinear(6, 8, bias=bias))
     layer.active_in, layer.active_out = inside, out
@@ -108,7 +108,7 @@ def test_embedding_and_norm_use_the_leading_features(features):
 @given(
     st.sampled_from([4, 8, 12]), st.sampled_from([(1, 4), (2, 4), (3, 4), (2, 6), (4, 3)]), st.sampled_from([3, 5, 7])
 )
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_attention_of_every_size_is_the_explicit_one(features, heads_width, memory_features):
     heads, width = heads_width
     layer = randomized(ElasticAttention(12, 12, 4, memory_features=7))

@@ -55,7 +55,7 @@ class Drawn:
         return [Block(key, None, None) for key in keys[: len(keys) - self.lengths[g[0]]]]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     groups=st.lists(st.lists(st.integers(0, 5), min_size=1, max_size=3, unique=True), min_size=2, max_size=5),
     seed=st.integers(0, 99),

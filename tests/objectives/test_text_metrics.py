@@ -101,7 +101,7 @@ def slow_best(start, end, allowed, n_best, longest):
     return sorted(spans, reverse=True)[: min(n_best, len(start))]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 9), st.integers(1, 12))
 def test_best_spans_are_those_of_the_definition(seed, n_best, longest):
     generator = torch.Generator().manual_seed(seed)

@@ -32,7 +32,7 @@ def draw(n: int, seed: int = 0) -> NDArray[np.int64]:
     return SPACE.encode(SPACE.sample(np.random.default_rng(seed), n))
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.integers(0, 10_000))
 def test_unused_genes_make_no_difference(seed: int) -> None:
     rng = np.random.default_rng(seed)

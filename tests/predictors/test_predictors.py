@@ -164,7 +164,7 @@ def test_long_tables(make: type[Predictor]) -> None:
     assert std.max() < 1.5
 
 
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5)
 @given(n=st.integers(2, 25), f=st.integers(1, 40), seed=st.integers(0, 1000), tail=st.sampled_from([0.1, 1.0, 4.0]))
 def test_light_predictors_survive_any_table(n: int, f: int, seed: int, tail: float) -> None:
     rng = np.random.default_rng(seed)

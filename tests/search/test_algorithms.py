@@ -230,7 +230,7 @@ def test_a_space_that_is_used_up_ends_nothing(name: str) -> None:
     assert 1 <= len(evolver.population()[0]) <= 6
 
 
-@settings(deadline=None, max_examples=12)
+@settings(max_examples=12)
 @given(st.integers(0, 1000), st.sampled_from(MULTI), st.integers(1, 12), st.integers(1, 9))
 def test_ties_and_infinities_of_any_kind(seed: int, name: str, population: int, known: int) -> None:
     """Costs of two values, and excess among them, break nothing."""

@@ -10,7 +10,7 @@ from nas_compress.space import Dimension, SearchSpace, mobilenet_space
 SPACE = mobilenet_space("blocks", stages=3)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.integers(0, 1000), st.integers(0, 40))
 def test_legal_canonical_and_between_the_ends(seed: int, n: int) -> None:
     rows = opening(SPACE, n, np.random.default_rng(seed))

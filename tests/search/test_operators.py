@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pymoo.core.population import Population
 from pymoo.core.problem import Problem
@@ -93,7 +93,6 @@ def test_cost_tournament() -> None:
     ]
 
 
-@settings(deadline=None)
 @given(st.integers(1, 5), st.integers(1, 40))
 def test_directions(m: int, n: int) -> None:
     points = directions(m, n)
@@ -119,7 +118,6 @@ def survive(costs: np.ndarray, n: int, excess: np.ndarray | None = None) -> Popu
     return GeometrySurvival().do(problem, population, n_survive=n, random_state=np.random.default_rng(0))
 
 
-@settings(deadline=None)
 @given(st.integers(0, 10_000), st.integers(1, 30), st.integers(1, 4), st.integers(1, 30), st.booleans())
 def test_age_keeps_whole_fronts_first(seed: int, size: int, m: int, n: int, ties: bool) -> None:
     rng = np.random.default_rng(seed)

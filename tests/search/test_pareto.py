@@ -4,7 +4,7 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
@@ -73,7 +73,6 @@ def test_reference_point_is_beyond_all(costs: NDArray[np.float64]) -> None:
     assert (pareto.reference_point(costs) > costs.max(axis=0)).all()
 
 
-@settings(deadline=None)
 @given(points, points, st.integers(0, 6))
 def test_greedy_improvement_is_plain_greedy(a: NDArray[np.float64], b: NDArray[np.float64], n: int) -> None:
     m = min(a.shape[1], b.shape[1])

@@ -62,7 +62,7 @@ def test_frequencies_are_those_of_architectures_in_clusters_that_use_the_gene():
     assert found.noise == sum(labels < 0)
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(st.integers(0, 1000), st.sampled_from([0.0, 0.01, 0.1, 0.3]), st.sampled_from([20, 50]))
 def test_what_always_holds(seed, threshold, size):
     crowds, scattered = crowded(seed, crowd=100, noise=60)

@@ -31,7 +31,7 @@ def by_hand(axes: tuple[ObjectiveInfo, ...], points: list[dict[str, float]], ide
     return float(HV(ref_point=np.ones(len(axes)))(np.array(unit))) if points else 0.0
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(m=st.integers(1, 4), n=st.integers(1, 30), seed=st.integers(0, 1000), data=st.data())
 def test_every_volume_is_that_of_all_points_so_far(m: int, n: int, seed: int, data: st.DataObject) -> None:
     axes, points = AXES[:m], rows(n, seed)

@@ -39,7 +39,7 @@ def test_resolutions_multiply_the_size():
 
 
 @given(st.integers(0, 2**32 - 1))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_samples_are_canonical_points_of_the_full_space(seed):
     space = compofa_space("compofa", (128, 224))
     for a in space.sample(np.random.default_rng(seed), 5):

@@ -42,7 +42,7 @@ def genotypes(draw):
 
 
 @given(genotypes())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_canonical_form_is_idempotent_and_survives_encoding_and_text(case):
     space, architecture = case
     canonical = space.canonicalize(architecture)
@@ -55,7 +55,7 @@ def test_canonical_form_is_idempotent_and_survives_encoding_and_text(case):
 
 
 @given(genotypes(), st.randoms(use_true_random=False))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_only_unused_genes_share_a_canonical_form(case, random):
     space, architecture = case
     name = random.choice([d.name for d in space.dimensions])

@@ -116,7 +116,7 @@ def test_encoded_costs_where_sizes_follow_from_the_depth():
         assert net.encoded_cost(cost, space, rows).tolist() == expected
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 2**32 - 1))
 def test_costs_at_published_sizes(seed):
     """Sizes that the closed form gives are those of the shapes, without building 100M parameters each time."""

@@ -26,7 +26,7 @@ def parameters(module):
     return sum(p.numel() for p in module.parameters())
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 2**32 - 1), resolution=st.integers(4, 17))
 def test_costs_are_those_of_the_networks(seed, resolution):
     net = build("net", ConvChainConfig(max_layers=3, widening=2, resolution=resolution), num_classes=7, seed=0)

@@ -13,7 +13,7 @@ def _generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.lists(st.integers(1, 30), min_size=1, max_size=300), st.integers(1, 40), st.integers(0, 5))
 def test_steps_are_whole_and_hold_each_example_at_most_once(lengths: list[int], batch_size: int, seed: int) -> None:
     steps = like_lengths(torch.tensor(lengths), batch_size, _generator(seed))

@@ -112,7 +112,7 @@ def test_weights_that_are_not_finite_are_no_success(tmp_path: Path, stored: bool
 
 
 @given(decay=st.floats(0.01, 0.9999), values=st.lists(st.floats(-10, 10), min_size=1, max_size=30))
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_the_average_is_the_formula(decay: float, values: list[float]) -> None:
     layer = nn.Linear(1, 1, bias=False).double()
     layer.weight.data.fill_(1.0)

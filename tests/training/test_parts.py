@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
@@ -24,7 +24,6 @@ SPACE = mobilenet_space("small", stages=2, resolutions=(8, 12))
 
 
 @given(total=st.integers(1, 500), share=st.floats(0, 1), peak=st.floats(1e-4, 10))
-@settings(deadline=None)
 def test_learning_rate_rises_to_the_peak_and_falls_to_zero(total: int, share: float, peak: float) -> None:
     warmup = min(int(total * share), total // 2)
     rates = [learning_rate(step, total, int(total * share), peak) for step in range(total)]

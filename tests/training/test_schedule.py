@@ -61,7 +61,6 @@ def test_cosine_after_a_warm_up_is_torchs_chain_of_both() -> None:
 
 
 @given(total=st.integers(2, 300), warmup=st.integers(1, 150))
-@settings(deadline=None)
 def test_inverse_root_of_the_step_is_the_transformers(total: int, warmup: int) -> None:
     """Vaswani et al., 2017, equation 3, scaled to the peak: min(s^-0.5, s * w^-1.5) * w^0.5 for steps s from 1."""
     cut = min(warmup, total // 2)
@@ -71,7 +70,7 @@ def test_inverse_root_of_the_step_is_the_transformers(total: int, warmup: int) -
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
 @given(total=st.integers(1, 300), warmup=st.integers(0, 300))
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_every_schedule_rises_to_the_peak_and_never_rises_again(schedule: Schedule, total: int, warmup: int) -> None:
     rates, cut = ours(schedule, total, warmup), min(warmup, total // 2)
     assert all(0 < rate <= PEAK * (1 + 1e-9) for rate in rates)

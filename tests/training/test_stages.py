@@ -95,7 +95,7 @@ def test_stages_grow_to_the_whole_space(name: str) -> None:
         assert first["r"] == {d.name: d.choices for d in space.dimensions}["r"]
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(epochs=st.integers(6, 2000))
 def test_epochs_add_up_and_no_stage_goes_without(epochs: int) -> None:
     shares = [stage.epochs for stage in published(SPACE, epochs)]
