@@ -82,8 +82,8 @@ class SearchOptions(CommonOptions):
     )
     population: Annotated[Count, Field(le=100_000)] = Field(
         50,
-        description="Architectures per generation (with `dynas` that of its search on predictions, which has at least "
-        "100); at most `num_evals`.",
+        description="Architectures per generation, at most `num_evals`; with `dynas` of its search on predictions, "
+        "which has at least 100.",
     )
     num_evals: Count = Field(250, description="Architectures to evaluate in all, repeats not counted.")
     batch_size: Count = Field(1, description="Batch size at which latency is measured.")

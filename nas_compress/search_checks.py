@@ -162,8 +162,7 @@ def search_problems(options: SearchOptions, approach: str, supernet: str | None,
     """
     from nas_compress.supernets import replay_of
 
-    unasked = approach == "dynas" and "population" not in options.model_fields_set  # its first batch is a small one
-    if approach not in ("random", "full") and not unasked and options.population > options.num_evals:
+    if approach not in ("random", "full", "dynas") and options.population > options.num_evals:
         given = "" if "population" in options.model_fields_set else ", the default,"
         reason = f"{options.population}{given} is larger than num_evals ({options.num_evals})"
         yield Problem((*here, "population"), f"{reason}; lower it or raise num_evals")

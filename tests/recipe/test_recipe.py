@@ -51,6 +51,14 @@ def test_round_trip(tmp_path):
     assert Recipe.from_yaml(tmp_path / "recipe.yaml") == whole
 
 
+def test_a_short_search_is_checked_as_it_is_run_and_reads_back(tmp_path):
+    short = recipe(TRAIN, {"nas": {"metrics": ["acc", "macs"], "num_evals": 30}}, output=tmp_path)
+    short.check()
+    assert "population" not in message(short.nas_config(tmp_path / "a.csv").check)  # but weights are lacking
+    short.to_yaml(tmp_path / "recipe.yaml")
+    Recipe.from_yaml(tmp_path / "recipe.yaml").check()
+
+
 def test_stages_are_written_and_read(tmp_path):
     stages = [{"epochs": 3}, {"elastic": dict.fromkeys(("ks", "e", "d", "r")), "epochs": 2, "sort": True}]
     whole = recipe({"train_supernet": {"algorithm": "progressive_shrinking", "stages": stages}}, output=tmp_path)
@@ -230,7 +238,7 @@ def test_assignment_to_a_training_step_is_validated():
     ("steps", "expected"),
     [
         (
-            [TRAIN, {"nas": {"num_evals": 9, "population": 10}}],
+            [TRAIN, {"nas": {"approach": "concurrent", "num_evals": 9, "population": 10}}],
             "steps[1].nas.population: 10 is larger than num_evals (9)",
         ),
         ([TRAIN, {"nas": {"search_algorithm": "grid"}}], "steps[1].nas.search_algorithm: 'grid' does not go with"),
