@@ -16,6 +16,7 @@ from nas_compress.tasks import TASKS
 if TYPE_CHECKING:
     from nas_compress.approaches import SupernetSearch
     from nas_compress.objectives.config import LatencyConfig, TimingConfig
+    from nas_compress.space import SearchSpace
     from nas_compress.supernets.precision_config import PrecisionConfig
 
 
@@ -165,20 +166,16 @@ def supernet_problems(
 
 
 def space_problems(
-    supernet: str | None,
+    space: SearchSpace | None,
     allowed: Mapping[str, Any] | None,
     location: Location,
     precision: PrecisionConfig | None = None,
 ) -> Iterator[Problem]:
-    """Check a restriction of a registered super-network's space, with the precisions that are searched, if any."""
-    from nas_compress.supernets import supernets
-
-    if supernet is None or supernet not in supernets or not allowed:
+    """Check a restriction of a super-network's space, if that is known, with the precisions that are searched."""
+    if space is None or not allowed:
         return
-    space = supernets.entry(supernet).info.get("space")
     try:
-        if space is not None:
-            (space() if precision is None else precision.space(space())).restrict(allowed)
+        (space if precision is None else precision.space(space)).restrict(allowed)
     except NASError as error:
         yield Problem(location, str(error))
 

@@ -372,9 +372,9 @@ class NASConfig(Settings):
         needed = checks.needs_data(section.measured)
         if not own_supernet:
             yield from checks.supernet_problems(section.supernet, section.measured, here, section.limited)
-            space = (*search, "search_space")
-            yield from checks.space_problems(section.supernet, self.search_space, space, section.precision)
-            yield from search_checks.warm_start_problems(section, section.supernet, self.search_space, here)
+            space, allowed = search_checks.registered_space(section.supernet), self.search_space
+            yield from checks.space_problems(space, allowed, (*search, "search_space"), section.precision)
+            yield from search_checks.warm_start_problems(section, space, allowed, here)
             yield from checks.weights_problems(section, here, needed=needed)
         if not own_data:
             yield from checks.dataset_problems(section, here, needed=needed, own_supernet=own_supernet)

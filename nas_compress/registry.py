@@ -34,12 +34,18 @@ class Registry(Generic[T]):
         kind: What the names stand for, in the singular, for error messages.
         entries: The built-in entries.
         aliases: Other spellings of registered names (those of INC and DyNAS-T, say).
+        defaults: What `info` says of entries that are registered without it.
     """
 
     def __init__(
-        self, kind: str, entries: Mapping[str, Entry] | None = None, aliases: Mapping[str, str] | None = None
+        self,
+        kind: str,
+        entries: Mapping[str, Entry] | None = None,
+        aliases: Mapping[str, str] | None = None,
+        defaults: Mapping[str, Any] | None = None,
     ) -> None:
         self.kind = kind
+        self._defaults = dict(defaults or {})
         self._entries = dict(entries or {})
         self._aliases = dict(aliases or {})
 
@@ -50,7 +56,7 @@ class Registry(Generic[T]):
 
         def add(target: T) -> T:
             doc = (getattr(target, "__doc__", None) or "").strip()
-            self._entries[name] = Entry(target, summary or doc.partition("\n")[0], info)
+            self._entries[name] = Entry(target, summary or doc.partition("\n")[0], self._defaults | info)
             return target
 
         return add

@@ -291,12 +291,12 @@ def option_problems(options: SearchOptions, approach: str, here: Location) -> It
 
 
 def warm_start_problems(
-    options: SearchOptions, supernet: str | None, allowed: Mapping[str, Any] | None, here: Location
+    options: SearchOptions, whole: SearchSpace | None, allowed: Mapping[str, Any] | None, here: Location
 ) -> Iterator[Problem]:
-    """Check that an earlier search can be used, where the space is known without building the super-network."""
+    """Check that an earlier search can be used, where the super-network's space is known."""
     from nas_compress.warm_start import read_warm_start
 
-    path, whole = options.warm_start, registered_space(supernet)
+    path = options.warm_start
     if path is None or whole is None or list(file_problems(path, here)):
         return
     try:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+from nas_compress.checks import raised_problems
 from nas_compress.compression.state import State
 from nas_compress.errors import DataError, EvaluationError, NASError
-from nas_compress.recipe import DistillStep, NasStep
+from nas_compress.recipe import DistillStep, NasStep, Recipe
+from nas_compress.recipe.checks import space_problems
+from nas_compress.search_checks import registered_space
 from nas_compress.settings import Problem, config_error
+from nas_compress.supernets.precision_config import in_precisions
 
 if TYPE_CHECKING:
     from nas_compress.backends.onnxruntime import OnnxSession
@@ -22,11 +28,14 @@ FIRST = 64
 def check_inputs(state: State) -> None:
     """Check that weights are of the super-network and go with the data, and so teachers in files.
 
+    Where the registry does not have the super-network's space, what steps name of that is checked here.
+
     Raises:
         CheckpointError: The weights are of another network, are damaged, or have values that are not finite.
         DataError: The data is not for the super-network (another task, other channels, vocabulary or length), or its
             first examples have values that are not finite.
-        ConfigError: A teacher cannot be loaded, takes none of the sub-networks' images, or has other classes.
+        ConfigError: A teacher cannot be loaded, takes none of the sub-networks' images, or has other classes; the space
+            has no such architecture, dimension or value.
     """
     from nas_compress.data.fit import check_network
 
@@ -34,6 +43,8 @@ def check_inputs(state: State) -> None:
     net = state.supernet if recipe.loads_weights else state.random_supernet()
     check_network(state.data, net)
     _check_values(state, net)
+    if registered_space(recipe.supernet) is None and (problems := list(_space_problems(recipe, net))):
+        raise config_error(problems)
     problems = []
     for index, step in enumerate(recipe.steps):
         if isinstance(step.options, DistillStep) and isinstance(step.options.teacher, Path):
@@ -43,6 +54,14 @@ def check_inputs(state: State) -> None:
                 problems.append(Problem(("steps", index, step.name, "teacher"), str(error)))
     if problems:
         raise config_error(problems)
+
+
+def _space_problems(recipe: Recipe, net: Supernet) -> Iterator[Problem]:
+    yield from space_problems(recipe.steps, net.space)
+    for index, step in enumerate(recipe.steps):
+        if isinstance(step.options, NasStep) and (precision := step.options.precision) is not None:
+            location = ("steps", index, step.name, "precision")
+            yield from raised_problems(partial(in_precisions, net, precision.model_dump_json()), location)
 
 
 def _check_values(state: State, net: Supernet) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from nas_compress import checks, search_checks
@@ -10,7 +11,6 @@ from nas_compress.backends import backends
 from nas_compress.compression import packages
 from nas_compress.compression.inc_version import inc_version
 from nas_compress.constraints import limit_texts
-from nas_compress.errors import ConfigError, NASError
 from nas_compress.recipe.conditions import parse_condition
 from nas_compress.recipe.steps import (
     BenchmarkStep,
@@ -26,9 +26,8 @@ from nas_compress.recipe.steps import (
     TrainSupernetStep,
 )
 from nas_compress.settings import Location, Problem
-from nas_compress.space import Architecture
+from nas_compress.space import Architecture, SearchSpace
 from nas_compress.strategy_checks import algorithm_option_problems
-from nas_compress.supernets import supernets
 from nas_compress.tasks import Task
 from nas_compress.training.config import TrainOptions
 from nas_compress.training.stages import stages_of
@@ -48,7 +47,7 @@ def step_problems(options: StepOptions, here: Location, supernet: str, nas: NasS
     if isinstance(options, NasStep):
         yield from _nas_problems(options, here, supernet)
     elif isinstance(options, SelectStep):
-        yield from select_problems(options, nas, here, supernet)
+        yield from select_problems(options, nas, here)
         yield from checks.raised_problems(backends.get("onnxruntime").check, here)
     elif isinstance(options, BenchmarkStep):
         for threads in sorted(options.latency.threads)[-1:]:
@@ -64,17 +63,24 @@ def step_problems(options: StepOptions, here: Location, supernet: str, nas: NasS
     elif isinstance(options, PruneStep):
         if options.pattern == "channel":
             yield from checks.raised_problems(packages.check_torch_pruning, (*here, "pattern"))
-    elif isinstance(options, TrainSupernetStep):
-        yield from _stage_problems(options, here, supernet)
 
 
-def _stage_problems(options: TrainSupernetStep, here: Location, supernet: str) -> Iterator[Problem]:
-    """Check that the stages of progressive shrinking are of the super-network's space."""
-    if options.algorithm == "progressive_shrinking" and supernet in supernets:
-        try:
-            stages_of(options, supernets.entry(supernet).info["space"]())
-        except ConfigError as error:
-            yield Problem((*here, "epochs" if options.stages is None else "stages"), str(error))
+def space_problems(steps: Sequence[Step], space: SearchSpace) -> Iterator[Problem]:
+    """Check what steps name of the super-network's space: stages, restrictions, earlier searches, architectures."""
+    for index, step in enumerate(steps):
+        options, here = step.options, ("steps", index, step.name)
+        if isinstance(options, TrainSupernetStep) and options.algorithm == "progressive_shrinking":
+            location = (*here, "epochs" if options.stages is None else "stages")
+            yield from checks.raised_problems(partial(stages_of, options, space), location)
+        elif isinstance(options, NasStep):
+            yield from checks.space_problems(space, options.search_space, (*here, "search_space"), options.precision)
+            yield from search_checks.warm_start_problems(options, space, options.search_space, here)
+        elif isinstance(options, SelectStep) and isinstance(options.architecture, Mapping):
+            yield from checks.raised_problems(partial(_validate, space, options.architecture), (*here, "architecture"))
+
+
+def _validate(space: SearchSpace, values: Mapping[str, list[int | float]]) -> None:
+    space.validate(Architecture(values))
 
 
 def _nas_problems(options: NasStep, here: Location, supernet: str) -> Iterator[Problem]:
@@ -85,8 +91,6 @@ def _nas_problems(options: NasStep, here: Location, supernet: str) -> Iterator[P
     yield from algorithm_option_problems(options, options.approach, options.search_algorithm, here)
     yield from search_checks.search_problems(options, options.approach, supernet, here)
     yield from search_checks.precision_problems(options, supernet, here)
-    yield from checks.space_problems(supernet, options.search_space, (*here, "search_space"), options.precision)
-    yield from search_checks.warm_start_problems(options, supernet, options.search_space, here)
 
 
 def task_problems(task: Task, steps: Sequence[Step]) -> Iterator[Problem]:
@@ -198,17 +202,18 @@ def _teacher_problems(teacher: Path | str | None, location: Location) -> Iterato
         yield Problem(location, f"{str(teacher)!r} is no ONNX file; allowed: largest, or the path of an .onnx file")
 
 
-def select_problems(options: SelectStep, nas: NasStep | None, here: Location, supernet: str) -> Iterator[Problem]:
+def select_problems(options: SelectStep, nas: NasStep | None, here: Location) -> Iterator[Problem]:
     """Check that a selection is about metrics that the search measures, in their units, or names an architecture.
 
     Args:
         options: The step.
         nas: The search; None if there is none, which is reported elsewhere.
         here: Where the step stands.
-        supernet: Name of the recipe's super-network.
     """
     if options.architecture is not None:
-        yield from _architecture_problems(options, here, supernet)
+        for name in ("constraints", "maximize", "minimize"):
+            if getattr(options, name):
+                yield Problem((*here, name), "chooses from a search; leave it out where 'architecture' is given")
         return
     from nas_compress.objectives import objectives
 
@@ -227,23 +232,6 @@ def select_problems(options: SelectStep, nas: NasStep | None, here: Location, su
             yield from checks.limit_problems(name, text, location)
     if nas is not None:
         yield from search_checks.relative_problems(nas, nas.approach, options.constraints, here)
-
-
-def _architecture_problems(options: SelectStep, here: Location, supernet: str) -> Iterator[Problem]:
-    """Check that an architecture is one of the super-network's, and that nothing else is to choose it by."""
-    from nas_compress.supernets import supernets
-
-    for name in ("constraints", "maximize", "minimize"):
-        if getattr(options, name):
-            yield Problem((*here, name), "chooses from a search; leave it out where 'architecture' is given")
-    if not isinstance(options.architecture, Mapping) or supernet not in supernets:
-        return
-    space = supernets.entry(supernet).info.get("space")
-    try:
-        if space is not None:
-            space().validate(Architecture(options.architecture))
-    except NASError as error:
-        yield Problem((*here, "architecture"), str(error))
 
 
 def _measured_problems(name: str, metrics: Sequence[str] | None, location: Location) -> Iterator[Problem]:

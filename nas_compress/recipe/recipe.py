@@ -14,7 +14,7 @@ from nas_compress.config import NASConfig
 from nas_compress.documents import read_document, resolve_template, write_document
 from nas_compress.errors import ConfigError
 from nas_compress.option_values import Plain
-from nas_compress.recipe.checks import step_problems, task_problems
+from nas_compress.recipe.checks import space_problems, step_problems, task_problems
 from nas_compress.recipe.order import order_problems, training_problems
 from nas_compress.recipe.steps import (
     STEP_NAMES,
@@ -27,6 +27,7 @@ from nas_compress.recipe.steps import (
     StepOptions,
     labels,
 )
+from nas_compress.search_checks import registered_space
 from nas_compress.settings import FilePath, Problem, Seed, Settings, Source, config_error, problems_of
 from nas_compress.tasks import task_of
 
@@ -188,6 +189,8 @@ class Recipe(Settings):
         yield from checks.timing_problems(self.latency, ("latency",))
         for index, step in enumerate(self.steps):
             yield from step_problems(step.options, ("steps", index, step.name), self.supernet, self.search)
+        if (space := registered_space(self.supernet)) is not None:
+            yield from space_problems(self.steps, space)
         yield from self._format_problems()
         yield from self._shared_problems()
 

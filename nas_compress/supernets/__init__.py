@@ -58,6 +58,7 @@ def replay_of(name: str | None) -> Description | None:
 supernets: Registry[Callable[..., Supernet]] = Registry(
     "supernet",
     {**MOBILENETS, **RESNETS, **BERTS, **CONV_CHAINS, **VITS, **HATS, **ASRS, **dict(map(_replay, replays))},
+    defaults={"task": "images", "metrics": ("acc",), "dataset": None, "weights": None},
 )
 
 
