@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 TRAINING = "train_supernet"
-KEPT = (TRAINING, "nas")
+KEPT = (TRAINING, "nas", "finetune", "distill", "prune")
 """Steps that take hours: what they made under other options stays under `steps/`, and is found again."""
 
 
@@ -83,7 +83,7 @@ def compress(
     A step is done when the run in the output folder finished it with the same data, weights and settings, those of all
     steps before it included, and its files are still as it wrote them. A step that is not is run again with all after
     it; training and search go on within the step. What the folder has of the steps before is dropped when the new one
-    has succeeded; a super-network and a search are kept under `steps/`, for when their options come back.
+    has succeeded; what was trained and searched is kept under `steps/`, for when its options come back.
 
     Started by `torchrun`, the processes train the super-network together; the first one does all else. That is as far
     as several processes go: `until` must be `"train_supernet"`.
@@ -185,6 +185,8 @@ class _Run:
                 record = self._make(label, step, key, progress)
                 note = record.outcome.get("dropped", "done")
             self._publish(label, record)
+        if step.name != "nas":  # which may go on for longer
+            shutil.rmtree(self.state.work, ignore_errors=True)
         self.state.outcomes[label] = record.outcome
         if (weights := record.outcome.get("weights")) is not None:  # what follows is of these, however they came about
             self._digest.update(record.files[weights].encode())

@@ -3,7 +3,7 @@
 import pytest
 
 from nas_compress import NAS, Recipe, compress
-from nas_compress.compression import steps
+from nas_compress.compression import changes, steps
 
 TRAIN = {"epochs": 1, "batch_size": 256, "subnets_per_step": 2, "warmup_epochs": 0}
 SEARCH = {"metrics": ["acc", "macs"], "population": 2, "num_evals": 3, "calibration_images": 64}
@@ -48,6 +48,35 @@ def test_a_change_that_is_interrupted_loses_nothing(tmp_path, monkeypatch):
             compress(recipe(tmp_path, **change))
         assert published(tmp_path) == before
         assert run(recipe(tmp_path)) == []
+
+
+def finetune(lr):
+    return {"finetune": {"epochs": 1, "batch_size": 256, "lr": lr}}
+
+
+def prune(lr):
+    return {"prune": {"pattern": "1x1", "rounds": 1, "training": {**finetune(lr)["finetune"], "teacher": None}}}
+
+
+@pytest.mark.parametrize("step", [finetune, prune])
+def test_a_training_outlives_a_measurement_that_is_interrupted(tmp_path, monkeypatch, step):
+    def trained(lr):
+        """Run a recipe and return whether the step had to train."""
+        seen, whole = [], recipe(tmp_path)
+        whole.steps = [{"train_supernet": TRAIN}, {"select": {"architecture": "smallest"}}, step(lr)]
+        compress(whole, progress=lambda p: seen.append(p.step == step.__name__ and p.note.startswith("epoch")))
+        return any(seen)
+
+    def break_off(lr):
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(changes, "measure_change", interrupted)
+            trained(lr)
+
+    break_off(0.01)
+    assert not trained(0.01)  # goes on at the measurement
+    assert not list(tmp_path.glob(f"steps/{step.__name__}-*"))
+    break_off(0.02)
+    assert not trained(0.01)  # what was done before is still there
 
 
 @pytest.mark.parametrize("other", OTHERS)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -123,11 +122,9 @@ def _train(state: State, config: Any, teacher: Mapping[str, Any], tick: Tick) ->
     """Train the chosen network; whether that helped is for `change` to say."""
     from nas_compress.training.trainer import finetune as train
 
-    size, folder, network = state.resolution(CHOSEN), state.work, state.network(CHOSEN)
-    train(network, state.data, size, config, checkpoint_dir=folder, progress=training_tick(tick), **teacher)
-    kept = keep(state, network)
-    shutil.rmtree(folder)
-    return kept
+    size, network = state.resolution(CHOSEN), state.network(CHOSEN)
+    train(network, state.data, size, config, checkpoint_dir=state.work, progress=training_tick(tick), **teacher)
+    return keep(state, network)
 
 
 def _prune(state: State, options: PruneStep, tick: Tick) -> Outcome:
@@ -144,9 +141,7 @@ def _prune(state: State, options: PruneStep, tick: Tick) -> Outcome:
         progress=training_tick(tick),
         **_teacher(state, options.training.teacher),
     )
-    kept = keep(state, pruned.network)
-    shutil.rmtree(state.work, ignore_errors=True)
-    return {"pattern": options.pattern, **pruned.to_dict(), **kept}
+    return {"pattern": options.pattern, **pruned.to_dict(), **keep(state, pruned.network)}
 
 
 def _quantize(state: State, options: QuantizeStep, tick: Tick) -> Outcome:

@@ -27,10 +27,9 @@ def train_supernet(state: State, options: TrainSupernetStep, tick: Tick) -> Outc
     from nas_compress.supernets.checkpoint import save_checkpoint
 
     net, log = trained_supernet(state, options, tick)
-    folder, weights = state.work, "supernet.safetensors"
+    weights = "supernet.safetensors"
     save_checkpoint(net, state.folder / weights)
     files = [weights, *write_training(state.folder, log)]
-    shutil.rmtree(folder)
     return {"weights": weights, "files": files, "log": [asdict(epoch) for epoch in log]}
 
 
