@@ -48,14 +48,20 @@ def to_onnx(module: nn.Module, example: Inputs, dynamic_axes: Axes | None = None
     import torch
 
     from nas_compress.compression.quantized import OnnxNetwork
-    from nas_compress.objectives.modes import evaluating
+    from nas_compress.objectives.modes import evaluating, traceable_attention
 
     if isinstance(module, OnnxNetwork):
         return module.onnx
     inputs = as_tuple(example)
     failures = (RuntimeError, ValueError, TypeError, IndexError, torch.onnx.errors.OnnxExporterError)
     try:
-        with TemporaryDirectory() as folder, torch.no_grad(), evaluating(module), warnings.catch_warnings():
+        with (
+            TemporaryDirectory() as folder,
+            torch.no_grad(),
+            evaluating(module),
+            traceable_attention(),
+            warnings.catch_warnings(),
+        ):
             warnings.simplefilter("ignore")
             names, outputs = input_names(module, len(inputs)), _output_names(module(*inputs))
             path = Path(folder) / "model.onnx"

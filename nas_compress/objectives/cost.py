@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from nas_compress.objectives.base import AnalyticObjective, Measurement, Objective
+from nas_compress.objectives.modes import traceable_attention
 from nas_compress.space import Architecture, SearchSpace
 from nas_compress.supernets.base import Inputs, Supernet
 
@@ -126,18 +127,13 @@ def count_macs(module: nn.Module, example: Inputs) -> int:
         from fvcore.nn import FlopCountAnalysis
 
     row = example[:1] if isinstance(example, Tensor) else tuple(each[:1] for each in example)
-    fast_path = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        with torch.no_grad():
-            # fvcore leaves hooks behind on a module that it fails to trace.
-            analysis = FlopCountAnalysis(copy.deepcopy(module).eval(), row)
-            analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
-            analysis.set_op_handle("aten::scaled_dot_product_attention", _attention_macs)
-            analysis.set_op_handle("aten::baddbmm", _baddbmm_macs)
-            by_operator = analysis.by_operator()
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fast_path)
+    with torch.no_grad(), traceable_attention():
+        # fvcore leaves hooks behind on a module that it fails to trace.
+        analysis = FlopCountAnalysis(copy.deepcopy(module).eval(), row)
+        analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
+        analysis.set_op_handle("aten::scaled_dot_product_attention", _attention_macs)
+        analysis.set_op_handle("aten::baddbmm", _baddbmm_macs)
+        by_operator = analysis.by_operator()
     return sum(int(by_operator[name]) for name in COUNTED_OPERATORS)
 
 

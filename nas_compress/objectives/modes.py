@@ -1,4 +1,4 @@
-"""Evaluation mode, memory layout and faster kernels for the length of a `with` block."""
+"""Evaluation mode, memory layout and other kernels for the length of a `with` block."""
 
 from __future__ import annotations
 
@@ -23,6 +23,17 @@ def evaluating(module: nn.Module) -> Iterator[None]:
     finally:
         for part, training in before:
             part.training = training
+
+
+@contextmanager
+def traceable_attention() -> Iterator[None]:
+    """Let `nn.MultiheadAttention` and encoders compute in plain operations, which can be traced, not by a kernel."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from functools import partial
 from importlib import metadata
 
 import pytest
@@ -82,6 +83,21 @@ def test_an_export_that_fails_is_an_evaluation_error_of_one_line():
     with pytest.raises(EvaluationError, match="export to ONNX failed") as caught:
         to_onnx(Unexportable(), torch.randn(1, 3, 3))
     assert "\n" not in str(caught.value)
+
+
+class Attends(nn.MultiheadAttention):
+    def forward(self, x):
+        return super().forward(x, x, x, need_weights=False)[0]
+
+
+@pytest.mark.parametrize("kind", [Attends, partial(nn.TransformerEncoderLayer, dim_feedforward=16)])
+def test_torchs_own_attention_is_exported(kind):
+    torch.manual_seed(0)
+    module = nn.Sequential(kind(8, 2, batch_first=True)).eval()
+    session = OnnxSession(to_onnx(module, torch.randn(2, 5, 8)))
+    assert torch.backends.mha.get_fastpath_enabled()
+    x = torch.randn(3, 5, 8)
+    torch.testing.assert_close(session(x), module(x), atol=1e-5, rtol=1e-5)
 
 
 def test_exporting_is_silent(net, capfd, recwarn):
