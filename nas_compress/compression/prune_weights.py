@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import prune as torch_prune
+from torch.nn.utils import parametrize
 
 from nas_compress.compression.layers import excluded_layers
 from nas_compress.errors import ConfigError
@@ -91,20 +91,32 @@ def n_of_m_masks(layers: Layers, n: int, m: int) -> dict[str, Tensor]:
     return masks
 
 
+class _Masked(nn.Module):
+    """Gives weights with zeros outside of a mask."""
+
+    def __init__(self, mask: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("mask", mask)
+
+    def forward(self, weight: Tensor) -> Tensor:
+        return weight * cast(Tensor, self.mask)
+
+
 @contextmanager
 def masked(layers: Layers, masks: Mapping[str, Tensor]) -> Iterator[None]:
     """Hold the weights outside of the masks at 0 for the length of a `with` block, whatever trains the layers.
 
-    Gradients do not reach them (`torch.nn.utils.prune`). After it the layers are plain ones again, with exact zeros.
+    Gradients do not reach them (`torch.nn.utils.parametrize`, which holds whoever reads the weights: attention reads
+    those of its layers itself). After it the layers are plain ones again, with exact zeros.
 
     Args:
         layers: By name; changed in place.
         masks: By name, True for what stays; see `magnitude_masks`.
     """
     for name, mask in masks.items():
-        torch_prune.custom_from_mask(layers[name], "weight", mask)  # type: ignore[no-untyped-call]
+        parametrize.register_parametrization(layers[name], "weight", _Masked(mask))
     try:
         yield
     finally:
         for name in masks:
-            torch_prune.remove(layers[name], "weight")  # type: ignore[no-untyped-call]
+            parametrize.remove_parametrizations(layers[name], "weight")

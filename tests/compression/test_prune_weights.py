@@ -91,6 +91,21 @@ def test_zeros_stay_zeros_whatever_trains_them(optimizer):
         assert not torch.equal(layer.weight[masks[name]], before[name][masks[name]])
 
 
+def test_attention_keeps_its_zeros_while_it_is_trained():
+    torch.manual_seed(0)
+    net = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+    layers = weight_layers(net)
+    masks = magnitude_masks(layers, 0.5)
+    opt = torch.optim.SGD(net.parameters(), lr=0.1, weight_decay=0.1)
+    with masked(layers, masks):
+        for _ in range(3):
+            opt.zero_grad()
+            net(torch.randn(2, 5, 8)).square().sum().backward()
+            opt.step()
+    assert "self_attn.out_proj" in layers and all((layers[n].weight[~masks[n]] == 0).all() for n in layers)
+    assert torch.isfinite(net.eval()(torch.randn(2, 5, 8))).all()
+
+
 def test_masks_of_rising_sparsity_nest():
     layers = weight_layers(network())
     first = magnitude_masks(layers, 0.3)
