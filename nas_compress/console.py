@@ -235,8 +235,8 @@ def show_compression(result: CompressionResult) -> None:
         _show_table("Exported files, measured", headers, rows)
         for comparison in report.compare_all(result.artefacts):
             say(report.sentence(comparison))
-        limits = result.outcomes.get("select", {}).get("constraints", {})
-        for limit in report.check_limits(limits, result.artefacts):
+        select = result.outcomes.get("select", {})
+        for limit in report.check_limits(select.get("constraints", {}), result.artefacts, select.get("timed")):
             say(report.limit_sentence(limit))
         for line in report.artefact_conditions(result.artefacts):
             say(line)

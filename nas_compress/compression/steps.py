@@ -64,6 +64,7 @@ def select(state: State, options: SelectStep, tick: Tick) -> Outcome:
     limits = _limits(state, options)
     architecture, values = _choose(state, options, limits)
     outcome: Outcome = {"architecture": architecture.to_dict(), "values": values, "constraints": limits}
+    outcome["timed"] = _timed(state)
     state.outcomes["select"] = outcome
     made: Outcome = {"networks": {}, "models": {}, "costs": {}, "files": []}
     for done, role in enumerate(state.roles):
@@ -98,6 +99,17 @@ def _limits(state: State, options: SelectStep) -> dict[str, Any]:
             text = f"{limit.op} {limit.limit({metric.name: value}):.15g} {metric.unit}".rstrip()
         limits.setdefault(name, []).append(text)
     return limits
+
+
+def _timed(state: State) -> dict[str, Any] | None:
+    """Return what the search's latencies are of, and so limits on them; None where it has none."""
+    nas = state.recipe.step("nas")
+    if not isinstance(nas, NasStep) or "latency" not in nas.measured:
+        return None
+    how = nas.latency
+    return {
+        "backend": how.backend, "precision": how.precision, "threads": how.threads, "batch_size": nas.batch_size,
+    }  # fmt: skip
 
 
 def _choose(state: State, options: SelectStep, limits: Mapping[str, Any]) -> tuple[Architecture, dict[str, float]]:

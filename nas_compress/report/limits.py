@@ -9,7 +9,7 @@ from typing import Any
 
 from nas_compress.constraints import Limit, limit_texts, parse_constraint
 from nas_compress.objectives import objectives
-from nas_compress.report.comparison import plus_minus
+from nas_compress.report.comparison import batch_and_threads, everywhere, plus_minus
 from nas_compress.tasks import QUALITIES
 
 Entry = Mapping[str, Any]
@@ -28,47 +28,65 @@ _FIGURES: Mapping[str, Callable[[Entry], tuple[float, float]]] = {
 """The value and the standard error of a metric that an exported file has a figure for."""
 
 
-def check_limits(constraints: Mapping[str, Limit], artefacts: Sequence[Entry]) -> list[dict[str, Any]]:
+def check_limits(
+    constraints: Mapping[str, Limit], artefacts: Sequence[Entry], timed: Mapping[str, Any] | None = None
+) -> list[dict[str, Any]]:
     """Check the limits of a `select` step again on what the exported files measured.
 
     Args:
         constraints: Limits by metric, as in a recipe.
-        artefacts: Entries of `report.json`; the first is the network that relative limits refer to, and is not checked.
+        artefacts: Entries of `report.json`. The largest network, if there is one, is what relative limits refer to, and
+            is not checked.
+        timed: `backend`, `precision`, `threads` and `batch_size` that limits on latency are for; None for those of the
+            entries.
 
     Returns:
-        One row per limit and file. `value` and `spread` are in `unit`: `"x"`, times the first network's value, where
-        the limit is relative; `met` says whether the value keeps to the limit. A metric that files have no figure for
-        gives one row with `met` None and the `reason`.
+        One row per limit and file. `value` and `spread` are in `unit`: `"x"`, times the largest network's value, where
+        the limit is relative; `met` says whether the value keeps to the limit. It is None, and there is a `reason`,
+        where files have no figure for the metric, or none under the conditions of the limit.
     """
-    return [row for name, text in limit_texts(constraints) for row in _check(name, text, artefacts)]
+    return [row for name, text in limit_texts(constraints) for row in _check(name, text, artefacts, timed)]
 
 
-def _check(name: str, text: str, artefacts: Sequence[Entry]) -> Iterator[dict[str, Any]]:
+def _check(
+    name: str, text: str, artefacts: Sequence[Entry], timed: Mapping[str, Any] | None
+) -> Iterator[dict[str, Any]]:
     name = objectives.canonical(name) if name in objectives else name
+    row: dict[str, Any] = {"limit": f"{name} {text}", "metric": name, "met": None}
     if name not in _FIGURES:
-        reason = f"exported files have no figure for {name}"
-        yield {"limit": f"{name} {text}", "metric": name, "met": None, "reason": reason}
+        yield row | {"reason": f"exported files have no figure for {name}"}
         return
     constraint = parse_constraint(text, name=name, unit=objectives.entry(name).info["unit"])
-    reference, *checked = artefacts
-    base = _FIGURES[name](reference)
-    if constraint.relative and not base[0]:
-        yield {"limit": str(constraint), "metric": name, "met": None, "reason": f"that of {reference['name']} is 0"}
-        return
-    for entry in checked:
-        value, spread = _FIGURES[name](entry)
-        met = constraint.met(value, {name: base[0]})
-        if constraint.relative:
-            value, spread = _ratio((value, spread), base)
-        yield {
-            "limit": str(constraint),
-            "metric": name,
-            "artefact": entry["name"],
-            "value": value,
-            "spread": spread,
-            "unit": "x" if constraint.relative else constraint.unit,
-            "met": met,
+    row["limit"] = str(constraint)
+    wanted = timed if name == "latency" else None
+    figures = {entry["name"]: _figure(name, entry, wanted) for entry in artefacts}
+    base = next((figures.pop(file) for file in list(figures) if file.split()[0] == "largest"), None)
+    if constraint.relative and (base is None or not base[0]):
+        yield row | {
+            "reason": "there is no such figure of the largest network" if base is None else "that of the largest is 0"
         }
+        return
+    for file, figure in figures.items():
+        if figure is None:
+            yield row | {"artefact": file, "reason": f"{file} was not measured at {_where(timed)}"}
+            continue
+        (value, spread), unit = figure, constraint.unit
+        met = constraint.met(value, {name: base[0]} if base else {})
+        if constraint.relative and base:
+            (value, spread), unit = _ratio(figure, base), "x"
+        yield row | {"artefact": file, "value": value, "spread": spread, "unit": unit, "met": met}
+
+
+def _figure(name: str, entry: Entry, timed: Mapping[str, Any] | None) -> tuple[float, float] | None:
+    """Return the figure of a file; None where it was not measured under the conditions that are wanted."""
+    if timed is None:
+        return _FIGURES[name](entry)
+    runs = ((at, {"precision": "fp32", **at["context"]}) for at in everywhere(entry))
+    return next((_FIGURES[name](at) for at, how in runs if all(how[key] == timed[key] for key in timed)), None)
+
+
+def _where(timed: Mapping[str, Any] | None) -> str:
+    return f"{batch_and_threads(timed)}, {timed['precision']} in {timed['backend']}" if timed else ""
 
 
 def _ratio(above: tuple[float, float], below: tuple[float, float]) -> tuple[float, float]:

@@ -36,13 +36,13 @@ def write_report(folder: Path) -> Path:
         ConfigError: The folder is not one, or the recipe has not come to its benchmark yet.
     """
     outcomes = _outcomes(folder)
-    artefacts = outcomes["benchmark"]["artefacts"]
+    artefacts, select = outcomes["benchmark"]["artefacts"], outcomes.get("select", {})
     content = {
         "format": "nas_compress report",
         "version": 1,
         "artefacts": artefacts,
         "comparisons": compare_all(artefacts),
-        "limits": check_limits(outcomes.get("select", {}).get("constraints", {}), artefacts),
+        "limits": check_limits(select.get("constraints", {}), artefacts, select.get("timed")),
         "steps": {name: outcome for name, outcome in outcomes.items() if name != "benchmark"},
         **{name: count for name, count in outcomes["benchmark"].items() if name.startswith("test_")},
     }

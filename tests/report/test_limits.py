@@ -56,7 +56,32 @@ def test_a_metric_without_a_figure_is_left_out_and_that_is_said(metric):
 
 def test_a_ratio_to_zero_is_not_checked():
     rows = check_limits({"acc": ">= 0.9 x largest"}, [entry("largest fp32", 0.0, 0.5, 4000), INT8])
-    assert limit_sentence(rows[0]) == "acc >= 0.9 x largest: not checked, that of largest fp32 is 0"
+    assert limit_sentence(rows[0]) == "acc >= 0.9 x largest: not checked, that of the largest is 0"
+
+
+def test_limits_on_latency_are_checked_at_the_searchs_batch_threads_and_backend():
+    at = {"backend": "onnxruntime", "threads": 1, "batch_size": 1}
+    files = [dict(each, context=at) for each in (LARGEST, FP32, INT8)]
+    search = {**at, "precision": "fp32"}
+    limits = {"latency": ["<= 0.2 ms", "<= 0.5 x largest"]}
+    assert [row["met"] for row in check_limits(limits, files, search)] == [True] * 4
+    elsewhere = check_limits(limits, files, search | {"batch_size": 64, "backend": "torch", "threads": 2})
+    assert [row["met"] for row in elsewhere] == [None] * 3
+    assert [limit_sentence(row) for row in elsewhere[1:]] == [
+        "latency <= 0.2 ms: not checked, chosen int8 was not measured at batch 64, 2 threads, fp32 in torch",
+        "latency <= 0.5 x largest: not checked, there is no such figure of the largest network",
+    ]
+    further = {"context": {**at, "batch_size": 64}, "latency": {"median_ms": 9.0, "error_ms": 0.1}}
+    files = [dict(each, elsewhere=[further]) for each in files]
+    (first, _) = check_limits({"latency": "<= 0.2 ms"}, files, search | {"batch_size": 64})
+    assert first["value"] == 9.0 and first["met"] is False
+
+
+def test_where_there_is_no_largest_network_the_chosen_one_is_checked():
+    (row,) = check_limits({"macs": "<= 500"}, [FP32])
+    assert limit_sentence(row) == "macs <= 500: chosen fp32 1,000, NOT met"
+    (row,) = check_limits({"macs": "<= 0.5 x largest"}, [FP32])
+    assert limit_sentence(row) == "macs <= 0.5 x largest: not checked, there is no such figure of the largest network"
 
 
 def test_a_limit_that_is_none_is_an_error():
