@@ -21,7 +21,8 @@ from nas_compress.compression.state import State
 from nas_compress.compression.steps import STEPS, trained_supernet
 from nas_compress.errors import ConfigError
 from nas_compress.files import replacing, sole_use
-from nas_compress.recipe import Recipe, Step, TrainSupernetStep
+from nas_compress.recipe import NasStep, Recipe, Step, TrainSupernetStep
+from nas_compress.recipe.steps import StepOptions
 from nas_compress.report import steps_table, write_report
 from nas_compress.supernets import supernets
 from nas_compress.supernets.trained import is_remote, verified
@@ -225,8 +226,8 @@ class _Run:
     def _key(self, label: str, step: Step) -> str:
         """Return what the step's outcome depends on, as a hash; the work in progress does not depend on all of it."""
         options = _by_content(step.options.model_dump())
-        begun = self._digest.copy()
-        begun.update(_canonical({label: {k: v for k, v in options.items() if k not in _EXTENDABLE}}))
+        begun, extendable = self._digest.copy(), _extendable(step.options)
+        begun.update(_canonical({label: {k: v for k, v in options.items() if k not in extendable}}))
         self.state.work_keys[label] = begun.hexdigest()[:12]
         self._digest.update(_canonical({label: options}))
         if step.name == "select":  # from here on, networks are measured
@@ -266,8 +267,13 @@ class _Run:
         self.state.recipe.to_yaml(self.state.folder / "recipe.yaml")
 
 
-_EXTENDABLE = ("num_evals", "patience", "min_gain", "time_budget", "reference_point")
-"""Options that say how much to do, not what: work goes on where they alone are changed."""
+def _extendable(options: StepOptions) -> set[str]:
+    """Return the options that say how much to do, not what: work goes on where they alone are changed."""
+    if not isinstance(options, NasStep):
+        return set()
+    # A full search measures a sample first, and `num_evals` says how many where nothing else does.
+    sampled = options.approach == "full" and options.training_samples is None
+    return {"patience", "min_gain", "time_budget", "reference_point"} | (set() if sampled else {"num_evals"})
 
 
 def _whole(record: _StepRecord, folder: Path) -> bool:

@@ -118,6 +118,16 @@ def test_a_search_that_ran_out_of_time_is_not_gone_on_with_by_the_step_after_it(
     assert all(after[tmp_path / name] == before[tmp_path / name] for name in MADE)
 
 
+def test_a_full_search_of_another_length_is_another_one(tmp_path):
+    full = SEARCH | {"approach": "full", "generations": 1}
+    for count in (4, 6):
+        assert run(recipe(tmp_path, search=full | {"num_evals": count}), until="nas")[-1] == "nas"
+    assert len(list(tmp_path.glob("steps/nas-*"))) == 2
+    for count in (4, 5):
+        run(recipe(tmp_path, search=full | {"num_evals": count, "training_samples": 3}), until="nas")
+    assert len(list(tmp_path.glob("steps/nas-*"))) == 3
+
+
 @pytest.mark.parametrize("constraints", [{}, {"macs": "<= 0.5 x largest"}])
 def test_a_choice_from_the_archive_is_that_from_the_search(tmp_path, constraints):
     whole = recipe(tmp_path, search=SEARCH | {"num_evals": 6, "constraints": constraints})
