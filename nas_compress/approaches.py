@@ -43,7 +43,9 @@ class CommonOptions(Settings):
         0.001, description="Growth of the hypervolume, as a part of it, that counts for `patience`."
     )
     time_budget: Positive | None = Field(
-        None, description="Seconds after which this run stops measuring; start it again to go on. null = no limit."
+        None,
+        description="Seconds after which this run stops measuring; start it again to go on, a recipe with another "
+        "value. null = no limit.",
     )
     reference_point: Point | None = Field(
         None,

@@ -191,7 +191,7 @@ class _Run:
         self.state.outcomes[label] = record.outcome
         if (weights := record.outcome.get("weights")) is not None:  # what follows is of these, however they came about
             self._digest.update(record.files[weights].encode())
-        progress(StepProgress(label, 1, 1, note))
+        progress(StepProgress(label, 1, 1, record.outcome.get("note", note)))
         return record.outcome
 
     def _make(self, label: str, step: Step, key: str, progress: Callable[[StepProgress], None]) -> _StepRecord:

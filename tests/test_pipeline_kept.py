@@ -110,7 +110,11 @@ def test_a_kept_file_that_was_changed_is_made_again(tmp_path):
 
 def test_a_search_that_ran_out_of_time_is_not_gone_on_with_by_the_step_after_it(tmp_path, monkeypatch):
     limited = recipe(tmp_path, search=SEARCH | {"num_evals": 30, "time_budget": 0.01})
-    run(limited, until="nas")
+    notes = []
+    for _ in range(2):
+        compress(limited, until="nas", progress=lambda p: notes.append(p.note))
+        assert notes[-1].startswith("out of time after ")
+        assert notes[-1].endswith(" of 30 evaluations; another time_budget goes on from there")
     before = published(tmp_path)
     monkeypatch.setattr(NAS, "search", interrupted)
     assert run(limited) == ["select", "export"]

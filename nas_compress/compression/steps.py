@@ -53,7 +53,11 @@ def nas(state: State, options: NasStep, tick: Tick) -> Outcome:
         files.append("search_results.best_structure.json")
         _copy(state.work / files[-1], state.folder / files[-1])
     result.plot(state.folder / "pareto.png", x=options.metrics[-1] if len(options.metrics) > 1 else None)
-    return {"evaluations": len(result), "front": len(result.front()), "files": [*files, "pareto.png"]}
+    outcome: Outcome = {"evaluations": len(result), "front": len(result.front()), "files": [*files, "pareto.png"]}
+    if result.provenance["stopped"]["rule"] == "time_budget":
+        made = f"{len(result)} of {options.num_evals} evaluations"
+        outcome["note"] = f"out of time after {made}; another time_budget goes on from there"
+    return outcome
 
 
 def select(state: State, options: SelectStep, tick: Tick) -> Outcome:
