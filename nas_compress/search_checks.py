@@ -171,8 +171,10 @@ def search_problems(options: SearchOptions, approach: str, supernet: str | None,
     yield from relative_problems(options, approach, options.constraints, here)
     yield from score_problems(options, supernet, here)
     yield from zero_cost_problems(options, supernet, here)
-    if "latency" in options.measured and replay_of(supernet) is None:
+    if replay_of(supernet) is None and ("latency" in options.measured or getattr(options, "latency_weight", None)):
         yield from latency_problems(options.latency, (*here, "latency"))
+    elif options.latency.lut is not None:
+        yield from file_problems(options.latency.lut, (*here, "latency", "lut"))
     if options.reference_point is not None:
         yield from point_problems(options.reference_point, options, (*here, "reference_point"))
         yield from hopeless_problems(options.reference_point, (*here, "reference_point"))
@@ -213,13 +215,9 @@ def score_problems(options: SearchOptions, supernet: str | None, here: Location)
 
 def _latency_weight_problems(options: ScoreOptions, here: Location) -> Iterator[Problem]:
     """Check that a latency that is part of a score can be predicted."""
-    if not options.latency_weight or not isinstance(options, SearchOptions):
-        return
-    if options.latency.lut is None:
+    if options.latency_weight and isinstance(options, SearchOptions) and options.latency.lut is None:
         reason = "wants latency.lut, a table of nas-compress build-lut; without one, put latency among metrics"
         yield Problem((*here, "latency_weight"), reason)
-    elif "latency" not in options.measured:
-        yield from latency_problems(options.latency, (*here, "latency"))
 
 
 def _kinds(supernet: str | None) -> list[str]:

@@ -262,6 +262,7 @@ def test_the_default_population_is_told_to_be_too_large():
         ({"dataset": "idx", "dataset_path": "/nowhere"}, "nas.dynas.dataset_path: '/nowhere' does not exist"),
         ({"metrics": ["latency"], "latency": {"backend": "onnx"}}, "nas.dynas.latency.backend: unknown backend 'onnx'"),
         ({"metrics": ["latency"], "latency": {"threads": 9999}}, "nas.dynas.latency.threads: 9999 is more than this"),
+        ({"latency": {"lut": "nope.jsonl"}}, "nas.dynas.latency.lut: no such file: 'nope.jsonl'"),
         (
             {"metrics": ["latency"], "latency": {"min_runs": 9, "max_runs": 4}},
             "nas.dynas.latency.min_runs: 9 is larger",

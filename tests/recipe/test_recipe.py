@@ -254,6 +254,7 @@ def test_assignment_to_a_training_step_is_validated():
             [TRAIN, {"nas": {"approach": "full", "training_samples": 250}}],
             "steps[1].nas.training_samples: 250 leaves nothing of num_evals (250)",
         ),
+        ([TRAIN, {"nas": {"latency": {"lut": "nope.jsonl"}}}], "steps[1].nas.latency.lut: no such file: 'nope.jsonl'"),
         ([TRAIN, {"nas": {"metrics": ["bleu"]}}], "steps[1].nas.metrics: 'bleu' is not a metric of supernet"),
         ([TRAIN, {"nas": {"metrics": ["bleus"]}}], "steps[1].nas.metrics[0]: unknown objective 'bleus'"),
         (
