@@ -374,3 +374,13 @@ def test_a_teacher_goes_with_a_search_of_restricted_precisions(recipe, tmp_path)
     search = {"metrics": ["acc"], "precision": {"by": "network"}, "search_space": allowed}
     whole = recipe({"nas": search}, "select", {"distill": {**BRIEF, "teacher": str(teacher)}})
     check_inputs(State(whole, whole.folder))
+
+
+def test_a_teacher_of_one_size_teaches_networks_of_others(recipe, tmp_path):
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16 * 16, 10))
+    teacher = tmp_path.parent / f"{tmp_path.name}_teacher.onnx"
+    teacher.write_bytes(to_onnx(net, torch.randn(2, 1, 16, 16)))
+    result = compress(recipe(KNOWN, {"distill": {**BRIEF, "teacher": str(teacher)}}))
+    assert result.outcomes["select"]["architecture"]["r"] == [8]
+    assert result.outcomes["distill"]["kept"] in ("before", "after")

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from nas_compress.compression.inputs import teacher_size
 from nas_compress.compression.outcome import Outcome, Tick, files_of, metadata_of, training_tick
 from nas_compress.compression.state import CHOSEN, LARGEST, State
 from nas_compress.compression.verdict import broken, measure_change, worse
@@ -115,7 +116,8 @@ def _teacher(state: State, teacher: Path | str | None) -> dict[str, Any]:
         return {"teacher": state.network(LARGEST), "teacher_resolution": state.resolution(LARGEST)}
     from nas_compress.backends.onnxruntime import OnnxSession
 
-    return {"teacher": OnnxSession(teacher), "teacher_resolution": state.resolution(CHOSEN)}
+    session = OnnxSession(teacher)
+    return {"teacher": session, "teacher_resolution": teacher_size(state, session)}
 
 
 def _train(state: State, config: Any, teacher: Mapping[str, Any], tick: Tick) -> Outcome:

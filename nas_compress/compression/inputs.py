@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from nas_compress.checks import raised_problems
-from nas_compress.compression.state import State
+from nas_compress.compression.state import CHOSEN, State
 from nas_compress.errors import DataError, EvaluationError, NASError
 from nas_compress.recipe import DistillStep, NasStep, Recipe
 from nas_compress.recipe.checks import space_problems
@@ -80,11 +80,16 @@ def _check_teacher(state: State, path: Path) -> None:
     from nas_compress.training.fit import try_out
 
     session, sizes, data = OnnxSession(path), _sizes(state), cast("ImageData", state.data)
-    taken = next((size for size in sizes if _takes(session, data, size)), None)
+    taken = _size_taken(session, data, sizes)
     if taken is None:
         shape = f"({data.channels}, r, r), r of {sizes}"
         raise DataError(f"{str(path)!r} does not take the images of {data.name!r}, of shape {shape}")
     try_out("teacher", session, data, taken)
+
+
+def teacher_size(state: State, session: OnnxSession) -> int | None:
+    """Return the height and width of a teacher's images: those of the chosen network, or others that it takes."""
+    return _size_taken(session, cast("ImageData", state.data), [cast(int, state.resolution(CHOSEN)), *_sizes(state)])
 
 
 def _sizes(state: State) -> list[int]:
@@ -96,6 +101,11 @@ def _sizes(state: State) -> list[int]:
         space = space.restrict(nas.search_space or {})
     elastic = [value for each in space.dimensions if each.name == "r" for value in each.choices[0]]
     return [int(r) for r in elastic] or [cast("ImageSupernet", net).resolution(space.largest())]
+
+
+def _size_taken(session: OnnxSession, data: ImageData, sizes: Sequence[int]) -> int | None:
+    """Return the first of some heights and widths whose images a network takes; None where it takes none of them."""
+    return next((size for size in sizes if _takes(session, data, size)), None)
 
 
 def _takes(session: OnnxSession, data: ImageData, size: int) -> bool:
