@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from nas_compress.compression.state import CHOSEN
+from nas_compress.errors import EvaluationError
 from nas_compress.objectives.config import TimingConfig
 from nas_compress.recipe.conditions import Condition, Figures, parse_condition
+from nas_compress.report.comparison import comparable
 from nas_compress.tasks import quality_of
 
 if TYPE_CHECKING:
@@ -79,16 +81,29 @@ def worse(measured: Mapping[str, Mapping[str, Any]]) -> bool:
 
 
 def broken(conditions: Iterable[str], measured: Mapping[str, Mapping[str, Any]]) -> str | None:
-    """Return the first condition that holds, with its figure, as a reason in words; None where none does."""
-    before, after = (_figures(measured[name]) for name in ("before", "after"))
+    """Return the first condition that holds, with its figure, as a reason in words; None where none does.
+
+    Raises:
+        EvaluationError: A condition compares latencies, and the machine was too busy for ones that compare.
+    """
     for condition in map(parse_condition, conditions):
+        before, after = _figures(measured, condition)
         if condition.holds(before, after):
             return f"{condition.text}: {_shown(condition, condition.value(before, after))}"
     return None
 
 
-def _figures(entry: Mapping[str, Any]) -> Figures:
-    return Figures(entry[quality_of(entry).name]["value"], entry["latency"]["median_ms"], entry["size_bytes"])
+def _figures(measured: Mapping[str, Mapping[str, Any]], condition: Condition) -> tuple[Figures, Figures]:
+    """Return the figures before and after a step, for a condition."""
+    before, after = measured["before"], measured["after"]
+    key = comparable(before, after) if condition.figure == "speed-up" else "median_ms"
+    if key is None:
+        clocks = " and ".join(f"{each['latency']['clock']} time" for each in (before, after))
+        reason = f"latencies before and after the step are {clocks}, which do not compare: the machine was too busy"
+        raise EvaluationError(f"{condition.text!r} cannot be judged: {reason}; start again to measure again")
+    quality = quality_of(after).name
+    first, then = (Figures(e[quality]["value"], e["latency"][key], e["size_bytes"]) for e in (before, after))
+    return first, then
 
 
 def _shown(condition: Condition, value: float) -> str:

@@ -78,6 +78,28 @@ def compare_all(artefacts: Sequence[Entry]) -> list[dict[str, Any]]:
     return compared
 
 
+def comparable(before: Entry, after: Entry) -> str | None:
+    """Return which of their latencies says how much faster one network is than another.
+
+    Args:
+        before: A measured network.
+        after: Another, measured in turns with it.
+
+    Returns:
+        `"median_ms"` where both are of one clock, else `"cpu_ms"`, which with one thread is the time that an idle
+        machine would need; None with several threads.
+    """
+    if before["latency"]["clock"] == after["latency"]["clock"]:
+        return "median_ms"
+    return "cpu_ms" if after["context"]["threads"] == 1 else None
+
+
+def latency_text(latency: Mapping[str, Any]) -> str:
+    """Return a latency in ms, marked with its clock where that is not the wall time of undisturbed runs."""
+    mark = "" if latency["clock"] == "wall" else f" ({latency['clock']})"
+    return f"{latency['median_ms']:.4f} ± {latency['error_ms']:.4f}{mark}"
+
+
 def plus_minus(value: float, spread: float) -> str:
     """Return a value and its standard error to two decimals, or to as many more as it takes to show the error."""
     decimals = max(2, -math.floor(math.log10(spread))) if spread > 0 else 2

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from nas_compress.report.comparison import figure, plus_minus
-from nas_compress.report.conditions import backend_text, measured_on
+from nas_compress.report.comparison import comparable, figure, latency_text, plus_minus
+from nas_compress.report.conditions import CLOCKS, backend_text, measured_on
 from nas_compress.tasks import Quality, quality_of
 
 if TYPE_CHECKING:
@@ -25,9 +25,9 @@ def steps_table(outcomes: Mapping[str, Entry]) -> pd.DataFrame:
 
     Columns: `step`; `accuracy` on search-validation images in % and `accuracy_error` (with other tasks `f1`, `bleu` or
     `wer`, and its error); `size` of the file in bytes;
-    `latency` of one run in ms and `latency_error`, `backend`; `speed_up` over the network before the step, measured in
-    turns with it, and `speed_up_error`; `note`, which says why a step's network was dropped. Errors are standard
-    errors.
+    `latency` of one run in ms and `latency_error`, its `clock` (see `CLOCKS`), `backend`; `speed_up` over the network
+    before the step, measured in turns with it, and `speed_up_error`, None where the clocks of the two do not compare;
+    `note`, which says why a step's network was dropped. Errors are standard errors.
 
     Args:
         outcomes: What each step came to, by its label.
@@ -43,12 +43,18 @@ def _rows(outcomes: Mapping[str, Entry]) -> Iterator[dict[str, Any]]:
             continue
         before, after = outcome["measured"]["before"], outcome["measured"]["after"]
         if label == "select":
-            yield {"step": "largest", **_figures(before), "speed_up": None, "speed_up_error": None, "note": ""}
-        speed_up = before["latency"]["median_ms"] / after["latency"]["median_ms"]
-        error = (
-            speed_up * sum((e["latency"]["error_ms"] / e["latency"]["median_ms"]) ** 2 for e in (before, after)) ** 0.5
-        )
-        yield {"step": label, **_figures(after), "speed_up": speed_up, "speed_up_error": error, "note": _note(outcome)}
+            yield {"step": "largest", **_figures(before), **_speed_up(before, None), "note": ""}
+        yield {"step": label, **_figures(after), **_speed_up(before, after), "note": _note(outcome)}
+
+
+def _speed_up(before: Entry, after: Entry | None) -> dict[str, Any]:
+    key = None if after is None else comparable(before, after)
+    if key is None or after is None:
+        return {"speed_up": None, "speed_up_error": None}
+    latencies = before["latency"], after["latency"]
+    speed_up = latencies[0][key] / latencies[1][key]
+    error = speed_up * sum((latency["error_ms"] / latency["median_ms"]) ** 2 for latency in latencies) ** 0.5
+    return {"speed_up": speed_up, "speed_up_error": error}
 
 
 def _quality(outcomes: Mapping[str, Entry]) -> Quality:
@@ -64,6 +70,7 @@ def _figures(entry: Entry) -> dict[str, Any]:
         "size": entry["size_bytes"],
         "latency": entry["latency"]["median_ms"],
         "latency_error": entry["latency"]["error_ms"],
+        "clock": entry["latency"]["clock"],
         "backend": entry["context"]["backend"],
     }
 
@@ -93,7 +100,7 @@ def steps_rows(outcomes: Mapping[str, Entry]) -> list[tuple[str, ...]]:
             row["step"],
             figure(row[metric], row[f"{metric}_error"]),
             f"{row['size'] / 1e3:,.1f}",
-            f"{row['latency']:.4f} ± {row['latency_error']:.4f}",
+            latency_text({"median_ms": row["latency"], "error_ms": row["latency_error"], "clock": row["clock"]}),
             plus_minus(row["speed_up"], row["speed_up_error"]) if row["speed_up"] else "",
             row["note"],
         )
@@ -108,7 +115,9 @@ def step_conditions(outcomes: Mapping[str, Entry]) -> list[str]:
         return []
     title, count, counted = measured_on(entries[0])
     where = dict.fromkeys(backend_text(entry["context"]) for entry in entries)
+    clocks = dict.fromkeys(row["clock"] for row in _rows(outcomes) if row["clock"] != "wall")
     return [
         f"{title}: {count} search-validation {counted}, ± one standard error. Latency: median ± one standard error, "
-        f"each network in turns with the one before it; {'; '.join(where)}."
+        f"each network in turns with the one before it; {'; '.join(where)}.",
+        *(f"Latency ({clock}): {CLOCKS[clock]}." for clock in clocks),
     ]

@@ -10,7 +10,7 @@ from typing import Any
 
 from nas_compress.errors import ConfigError
 from nas_compress.files import replacing
-from nas_compress.report.comparison import batch_and_threads, compare_all, everywhere, figure, sentence
+from nas_compress.report.comparison import batch_and_threads, compare_all, everywhere, figure, latency_text, sentence
 from nas_compress.report.conditions import artefact_conditions, measured_on
 from nas_compress.report.limits import check_limits, limit_sentence
 from nas_compress.report.steps import step_conditions, step_headers, steps_rows
@@ -80,15 +80,10 @@ def table_rows(artefacts: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
             f"{entry['macs']:,}",
             f"{entry['params']:,}",
             f"{entry['size_bytes'] / 1e3:,.1f}",
-            *(_latency(timed["latency"]) for timed in everywhere(entry)),
+            *(latency_text(timed["latency"]) for timed in everywhere(entry)),
         )
         for entry in artefacts
     ]
-
-
-def _latency(latency: Mapping[str, Any]) -> str:
-    mark = "" if latency["clock"] == "wall" else f" ({latency['clock']})"
-    return f"{latency['median_ms']:.4f} ± {latency['error_ms']:.4f}{mark}"
 
 
 def _limits(rows: Sequence[Mapping[str, Any]]) -> list[str]:

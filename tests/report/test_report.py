@@ -3,7 +3,7 @@ import json
 import pytest
 
 from nas_compress.errors import ConfigError
-from nas_compress.report import compare, compare_all, plus_minus, sentence, write_report
+from nas_compress.report import compare, compare_all, plus_minus, sentence, step_conditions, steps_rows, write_report
 from nas_compress.report.write import table_rows
 
 
@@ -78,6 +78,29 @@ def test_a_latency_of_another_clock_is_marked_in_its_row():
     busy = entry("chosen int8", accuracy=97.5, latency=0.1, macs=500, size=100, clock="disturbed wall")
     rows = table_rows([LARGE, busy])
     assert [row[-1] for row in rows] == ["0.4000 ± 0.0040", "0.1000 ± 0.0010 (disturbed wall)"]
+
+
+def test_steps_say_which_clock_their_latencies_are_of_and_compare_none_of_two():
+    def measured(latency, clock, threads=2):
+        each = entry("chosen fp32", accuracy=97.5, latency=latency, macs=500, size=100, clock=clock)
+        each["latency"]["cpu_ms"] = 0.9 * latency
+        return {**each, "context": {**each["context"], "threads": threads}}
+
+    calm, busy = measured(0.4, "wall"), measured(0.2, "disturbed wall")
+    outcomes = {
+        "select": {"measured": {"before": calm, "after": measured(0.1, "wall")}},
+        "prune": {"measured": {"before": calm, "after": busy}},
+        "distill": {"measured": {"before": measured(0.4, "wall", 1), "after": measured(0.1, "cpu", 1)}},
+    }
+    assert [row[3:5] for row in steps_rows(outcomes)] == [
+        ("0.4000 ± 0.0040", ""),
+        ("0.1000 ± 0.0010", "4.00 ± 0.06"),
+        ("0.2000 ± 0.0020 (disturbed wall)", ""),
+        ("0.1000 ± 0.0010 (cpu)", "4.00 ± 0.06"),
+    ]
+    explained = step_conditions(outcomes)
+    assert any(line.startswith("Latency (disturbed wall): wall time of runs") for line in explained)
+    assert len(step_conditions({"select": outcomes["select"]})) == 1
 
 
 def record(folder, **outcomes):
