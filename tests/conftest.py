@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
-settings.register_profile("any machine", deadline=None)  # a busy one takes seconds for what takes milliseconds
+# A busy machine takes seconds for what takes milliseconds.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # as many processes as cores: each has one
