@@ -108,12 +108,12 @@ def test_objects_of_ones_own(config, tmp_path):
     assert len(agent.search()) == 14
 
 
-def test_edits_after_construction_count(config):
+def test_edits_after_construction_count(config, tmp_path):
     agent = NAS(config)
     config.dynas.num_evals = 9
     assert len(agent.search()) == 9
-    config.dynas.population = 50
-    with pytest.raises(ConfigError, match=r"population.*50 is larger than num_evals"):
+    config.dynas.results_csv_path = tmp_path
+    with pytest.raises(ConfigError, match=r"dynas\.results_csv_path: .* is a folder"):
         agent.search()
 
 

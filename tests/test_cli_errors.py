@@ -88,7 +88,10 @@ SEARCHES = {
         config(METRICS, "metrics: [macs, energy]"),
         "nas.dynas.metrics[1]: unknown objective 'energy'; known: acc",
     ),
-    "population larger than num_evals": (config("num_evals: 20", "num_evals: 9"), "10 is larger than num_evals (9)"),
+    "population larger than num_evals": (
+        {"a__yaml": CONFIG.replace("dynas", "concurrent").replace("num_evals: 20", "num_evals: 9")},
+        "10 is larger than num_evals (9)",
+    ),
     "no weights": (
         config(METRICS, "metrics: [acc]\n    dataset: digits\n    supernet_ckpt_path: no.pth"),
         "no such file",
