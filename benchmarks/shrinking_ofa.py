@@ -150,7 +150,7 @@ def _stage(
                 loss = F.cross_entropy(logits, labels, label_smoothing=config.label_smoothing)
                 (loss if soft is None else loss + F.cross_entropy(logits, soft)).backward()  # type: ignore[no-untyped-call]
             optimizer.step()
-            clock(TrainProgress(epoch, 0, index + 1, steps, 0.0, 0.0, stage.name))
+            clock(TrainProgress(epoch, 0, index + 1, steps, 0.0, 0.0, 0.0, stage.name))
 
 
 def _epoch(data: ImageData, batch: int, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:

@@ -28,11 +28,10 @@ def files_of(outcome: Mapping[str, Any]) -> list[str]:
 
 
 def training_tick(tick: Tick) -> Callable[[Any], None]:
-    """Return a training progress callback that reports steps of work."""
+    """Return a training progress callback that reports shares of work."""
 
     def report(progress: Any) -> None:
-        done = (progress.epoch - 1) * progress.steps + progress.step
-        tick(done, progress.epochs * progress.steps, f"epoch {progress.epoch} of {progress.epochs}")
+        tick(progress.share, 1.0, f"epoch {progress.epoch} of {progress.epochs}")
 
     return report
 

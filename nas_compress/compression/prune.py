@@ -154,7 +154,8 @@ def _over_rounds(progress: Progress | None, number: int, rounds: int) -> Progres
         return None
 
     def report(step: TrainProgress) -> None:
-        progress(replace(step, epoch=(number - 1) * step.epochs + step.epoch, epochs=rounds * step.epochs))
+        epoch, share = (number - 1) * step.epochs + step.epoch, (number - 1 + step.share) / rounds
+        progress(replace(step, epoch=epoch, epochs=rounds * step.epochs, share=share))
 
     return report
 

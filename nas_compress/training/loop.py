@@ -42,6 +42,7 @@ class TrainProgress:
         epochs: Epochs in all.
         step: Step of the epoch, from 1.
         steps: Steps of an epoch.
+        share: Part of the run's work that is done, from 0 to 1.
         loss: Loss of the step's first sub-network (the largest one in the sandwich).
         lr: Learning rate of the step.
         stage: Name of the stage; empty where there is one alone.
@@ -51,6 +52,7 @@ class TrainProgress:
     epochs: int
     step: int
     steps: int
+    share: float
     loss: float
     lr: float
     stage: str = ""
@@ -77,6 +79,7 @@ class Phase:
         step: What a step does.
         begin: Called before its first step, and not where a run goes on in the middle of it.
         name: Of the stage.
+        work: Of a step, in a unit that is that of all phases of a run.
     """
 
     epochs: int
@@ -85,6 +88,7 @@ class Phase:
     step: Step
     begin: Callable[[], None] = lambda: None
     name: str = ""
+    work: float = 1.0
 
 
 @dataclass
@@ -188,7 +192,7 @@ class Loop:
             lr = self._set_learning_rate(run, index, len(order))
             loss = self._step(run, index, order[index], tally, lr)
             if run.progress is not None:
-                at = (run.epoch + 1, run.epochs, index + 1, len(order))
+                at = (run.epoch + 1, run.epochs, index + 1, len(order), run.share((index + 1) / len(order)))
                 run.progress(TrainProgress(*at, loss, lr, run.phase.name))
             stop = self._processes.any(run.interruption.requested)
             if stop or time.monotonic() - self._saved > SAVE_EVERY:
@@ -314,6 +318,12 @@ class _Epoch:
         self.interruption = interruption
         self.folder = folder
         self.progress = progress
+        work = [phase.work for phase in phases for _ in range(phase.epochs)]
+        self._before, self._all = sum(work[:epoch]), sum(work)
+
+    def share(self, part: float) -> float:
+        """Return the part of the run's work that is done after a part of this epoch."""
+        return (self._before + part * self.phase.work) / self._all
 
 
 def device_of(module: nn.Module) -> torch.device:

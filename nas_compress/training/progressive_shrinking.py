@@ -15,12 +15,17 @@ from nas_compress.supernets.base import Supernet
 from nas_compress.training.config import SupernetTrainConfig
 from nas_compress.training.examples import Answers, Batch
 from nas_compress.training.loop import Extra, Phase, device_of
-from nas_compress.training.samplers import SandwichSampler, UniformSampler
+from nas_compress.training.samplers import Sampler, SandwichSampler, UniformSampler
 from nas_compress.training.stages import Stage, stages_of
 from nas_compress.training.subnets import Plan, resolution_of, train_subnets
 
 TEACHER_WEIGHT = 0.5
 """Weight of the teacher against the labels."""
+
+FORWARD_AND_BACKWARD = 3.0
+"""What training a sub-network takes, in forward passes: the teacher has these alone."""
+
+_DRAWN = 32
 
 SUM_OF_BOTH = 2.0
 """What makes the mean of both losses their sum, which Once-for-All minimises and has its learning rates for."""
@@ -95,4 +100,13 @@ def _phase(supernet: Supernet, config: SupernetTrainConfig, stage: Stage, teache
             supernet, batch, architectures, config, SUM_OF_BOTH * scale, teacher=soft, weight=TEACHER_WEIGHT
         )
 
-    return Phase(stage.epochs, stage.lr, stage.warmup_epochs, step, begin, stage.name)
+    work = _work(supernet, sampler, stage, taught=teacher is not None)
+    return Phase(stage.epochs, stage.lr, stage.warmup_epochs, step, begin, stage.name, work)
+
+
+def _work(supernet: Supernet, sampler: Sampler, stage: Stage, *, taught: bool) -> float:
+    """Return what a step of a stage comes to, in MACs: a mean over drawn steps."""
+    rng = np.random.default_rng(0)
+    drawn = [architecture for _ in range(_DRAWN) for architecture in sampler(stage.space, rng)]
+    teacher = supernet.macs(supernet.space.largest()) if taught else 0
+    return FORWARD_AND_BACKWARD * sum(map(supernet.macs, drawn)) / _DRAWN + teacher

@@ -128,7 +128,8 @@ def test_killed_and_resumed_is_the_same_network(data, tmp_path, pattern, crash):
     assert equal(weights(resumed.network), weights(straight.network))
     assert resumed.layers == straight.layers
     assert (steps[0].epoch, steps[0].step) == (crash[0], 1)
-    assert (steps[-1].epoch, steps[-1].epochs) == (4, 4)
+    assert (steps[-1].epoch, steps[-1].epochs, steps[-1].share) == (4, 4, 1)
+    assert all(step.share == pytest.approx((step.epoch - 1 + step.step / step.steps) / 4) for step in steps)
     assert [file.name for file in tmp_path.iterdir()] == ["round-0002.safetensors"]
     done = len(steps)
     again = prune(subnet(), data, 8, chosen, **work, checkpoint_dir=tmp_path, progress=steps.append)

@@ -58,6 +58,21 @@ def test_a_stage_trains_its_part_of_the_space_alone(data: ImageData, make_supern
     assert len({a["r"] for step in by_stage["largest"] for a in step}) == 2
 
 
+def test_progress_counts_the_work_of_each_stage(data: ImageData, make_supernet: Make) -> None:
+    net, seen = make_supernet(), list[TrainProgress]()
+    all_of_it = {"elastic": dict.fromkeys(("r", "ks", "d", "e")), "epochs": 1, "sandwich": True, "subnets_per_step": 2}
+    stages = [{"elastic": {"ks": [5]}, "epochs": 2}, all_of_it]
+    options = {**OPTIONS, "epochs": 3, "stages": stages, "curve": 0}
+    config = SupernetTrainConfig(**options)
+    (largest,) = set(stages_of(config, net.space)[0].space.sample(np.random.default_rng(0), 9))
+    train_supernet(net, data, config, progress=seen.append)
+    steps = np.diff([0.0, *(p.share for p in seen)])
+    large, small = net.macs(largest), net.macs(net.space.smallest())
+    assert steps[: -seen[0].steps] == pytest.approx(steps[0])
+    assert steps[-1] / steps[0] == pytest.approx((3 * (large + small) + large) / (3 * large))
+    assert seen[-1].share == pytest.approx(1)
+
+
 def test_a_target_is_one_of_the_last_stage(data: ImageData, make_supernet: Make, tmp_path: Path) -> None:
     stages = [{"epochs": 2, "elastic": {"r": None}}, {"epochs": 3, "elastic": dict.fromkeys(("r", "ks", "d", "e"))}]
     config = SupernetTrainConfig(**OPTIONS, stages=stages, curve=12, target=1.0)

@@ -69,6 +69,7 @@ def test_supernet_learns(data: ImageData, make_supernet: Make) -> None:
     assert entries[-1].accuracy > 90
     assert not supernet.training
     assert [(p.epoch, p.step) for p in seen] == [(e, s) for e in range(1, 17) for s in range(1, 4)]
+    assert [p.share for p in seen] == pytest.approx([done / 48 for done in range(1, 49)])
     assert max(p.lr for p in seen) == pytest.approx(config.lr)
     # The smallest sub-network learnt too, from the largest one's outputs alone.
     assert accuracy(supernet.extract(supernet.space.smallest()), data, 8) > 0.8
