@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -55,16 +56,17 @@ def to_onnx(module: nn.Module, example: Inputs, dynamic_axes: Axes | None = None
     inputs = as_tuple(example)
     failures = (RuntimeError, ValueError, TypeError, IndexError, torch.onnx.errors.OnnxExporterError)
     try:
+        names = input_names(module, len(inputs))
         with (
             TemporaryDirectory() as folder,
             torch.no_grad(),
             evaluating(module),
             traceable_attention(),
+            _without_defaults(module),
             warnings.catch_warnings(),
         ):
             warnings.simplefilter("ignore")
-            names, outputs = input_names(module, len(inputs)), _output_names(module(*inputs))
-            path = Path(folder) / "model.onnx"
+            path, outputs = Path(folder) / "model.onnx", _output_names(module(*inputs))
             torch.onnx.export(
                 module,
                 inputs,
@@ -88,6 +90,25 @@ def input_names(module: nn.Module, count: int) -> list[str]:
     parameters = inspect.signature(module.forward).parameters.values()
     names = [p.name for p in parameters if p.kind in positional]
     return names[:count] if len(names) >= count else [f"{INPUT}_{i}" for i in range(count)]
+
+
+@contextmanager
+def _without_defaults(module: nn.Module) -> Iterator[None]:
+    """Hide what `forward` has defaults for, which torch would make inputs of; scripts are taken as they are."""
+    import torch
+
+    if isinstance(module, torch.jit.ScriptModule):
+        yield
+        return
+    forward, own = module.forward, vars(module)
+    replaced = "forward" in own
+    own["forward"] = lambda *inputs: forward(*inputs)
+    try:
+        yield
+    finally:
+        del own["forward"]
+        if replaced:
+            own["forward"] = forward
 
 
 def _output_names(outputs: Any) -> list[str]:

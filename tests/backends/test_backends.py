@@ -100,6 +100,28 @@ def test_torchs_own_attention_is_exported(kind):
     torch.testing.assert_close(session(x), module(x), atol=1e-5, rtol=1e-5)
 
 
+class Scaled(nn.Linear):
+    def forward(self, x, scale=2.0, twice=False):
+        y = super().forward(x) * scale
+        return 2 * y if twice else y
+
+
+@pytest.mark.parametrize("kind", [Scaled, partial(nn.TransformerEncoderLayer, dim_feedforward=16, batch_first=True)])
+def test_what_forward_has_defaults_for_is_no_input(kind):
+    torch.manual_seed(0)
+    module, x = kind(8, 2).eval(), torch.randn(3, 5, 8)
+    session = OnnxSession(to_onnx(module, torch.randn(2, 5, 8)))
+    assert "forward" not in vars(module)
+    torch.testing.assert_close(session(x), module(x), atol=1e-5, rtol=1e-5)
+
+
+def test_scripts_are_exported():
+    with pytest.deprecated_call():
+        module = torch.jit.script(nn.Linear(4, 3))
+    x = torch.randn(2, 4)
+    torch.testing.assert_close(OnnxSession(to_onnx(module, x))(x), module(x))
+
+
 def test_exporting_is_silent(net, capfd, recwarn):
     to_onnx(net, torch.randn(1, 3, 8, 8))
     out, err = capfd.readouterr()
