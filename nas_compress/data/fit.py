@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from typing import Any, cast
 
+from torch import nn
+
 from nas_compress.data.base import ImageData, check_fit
 from nas_compress.data.qa import QuestionSplit
 from nas_compress.data.speech import SpeechData, check_fit_speech
-from nas_compress.data.text import TextData, TextSplit, check_text_fit
+from nas_compress.data.text import TextData, TextSplit, check_rows_fit, check_text_fit
 from nas_compress.data.translation import TranslationData
 from nas_compress.data.translation import check_fit as check_translation_fit
 from nas_compress.errors import DataError
 from nas_compress.supernets.asr_config import AsrConfig
 from nas_compress.supernets.base import ImageSupernet, Supernet
+from nas_compress.supernets.bert import Bert
 from nas_compress.supernets.bert_config import BertConfig
+from nas_compress.supernets.bert_layers import BertEmbeddings
 from nas_compress.supernets.hat_config import HATConfig
+from nas_compress.supernets.translator import Translator
 
 Data = ImageData | TextData[TextSplit] | TextData[QuestionSplit] | TranslationData | SpeechData
 """What data sources deliver."""
@@ -49,6 +54,20 @@ def check_network(data: Data, net: Supernet) -> None:
         check_fit_speech(data, config.mels, config.vocabulary)
     elif isinstance(config, BertConfig | HATConfig | AsrConfig) or isinstance(net, ImageSupernet):
         raise DataError(f"data {data.name!r} is not for a network like {net.name!r}: their tasks differ")
+
+
+def check_subnet(data: Data, subnet: nn.Module) -> None:
+    """Check that an extracted sub-network takes all sentences of the data, as far as its family is known.
+
+    Raises:
+        DataError: It knows other tokens, or takes shorter sentences.
+    """
+    if isinstance(data, TranslationData) and isinstance(subnet, Translator):
+        check_translation_fit(data, subnet.table(0).num_embeddings, subnet.table(2).num_embeddings)
+        _check_sentences(data, min(subnet.source.longest, subnet.target.longest))
+    elif isinstance(data, TextData) and isinstance(subnet, Bert):
+        tables = cast(BertEmbeddings, subnet.embeddings)
+        check_rows_fit(cast(TextData[TextSplit], data), tables.words.num_embeddings, tables.positions.num_embeddings)
 
 
 def _check_sentences(data: TranslationData, positions: int) -> None:

@@ -107,13 +107,18 @@ def check_text_fit(data: TextData[Split], vocabulary: int, positions: int, outpu
     Raises:
         DataError: One of the three does not fit.
     """
+    check_rows_fit(data, vocabulary, positions)
+    wanted = len(data.classes) or 2
+    if wanted != outputs:
+        raise DataError(f"data {data.name!r} wants {wanted} outputs, the net has {outputs}")
+
+
+def check_rows_fit(data: TextData[Split], vocabulary: int, positions: int) -> None:
+    """Check that a network takes all rows of the data; see `check_text_fit`."""
     if data.vocabulary > vocabulary:
         raise DataError(f"data {data.name!r} has {data.vocabulary} word pieces, the net knows {vocabulary}")
     if data.length > positions:
         raise DataError(f"data {data.name!r} has rows of {data.length} word pieces, the net takes {positions}")
-    wanted = len(data.classes) or 2
-    if wanted != outputs:
-        raise DataError(f"data {data.name!r} wants {wanted} outputs, the net has {outputs}")
 
 
 def load_sentences(

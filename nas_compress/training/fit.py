@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from nas_compress.data.base import ImageData, batches, check_fit
-from nas_compress.data.fit import Data
+from nas_compress.data.fit import Data, check_subnet
 from nas_compress.errors import ConfigError, DataError, EvaluationError, first_line
 from nas_compress.training.config import TrainOptions
 from nas_compress.training.domains import examples_of
@@ -43,7 +43,7 @@ def try_out(role: str, network: Teacher, data: Data, resolution: int | None = No
     Args:
         role: What it is, for messages.
         network: The network.
-        data: Its `train` part is used.
+        data: Some of its examples are used; the lengths of all, where those tell.
         resolution: Height and width of images; None in other domains.
 
     Raises:
@@ -56,6 +56,7 @@ def try_out(role: str, network: Teacher, data: Data, resolution: int | None = No
         return _try_images(role, network, data, resolution)
     if not isinstance(network, nn.Module):
         raise ConfigError(f"the {role} of data {data.name!r} must be a module, got {type(network).__name__}")
+    check_subnet(data, network)
     device = device_of(network)
     examples = examples_of(data, TrainOptions(), device)
     batch = examples.validation(torch.arange(min(2, examples.validation_size)), device)

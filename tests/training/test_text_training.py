@@ -281,3 +281,15 @@ def test_what_does_not_fit_is_refused(data, asked) -> None:
         finetune(student, data, config=DistillConfig(feature_epochs=2), teacher=lambda *_: torch.zeros(2, 2))
     with pytest.raises(DataError, match=r"outputs of shape \(2, 2\), the data wants \(2, \d+, 2\)"):
         finetune(student, asked)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [({"length": 8, "positions": 15}, "16 word pieces, the net takes 15"), ({"vocabulary": 59}, "net knows 59")],
+)
+def test_sub_networks_that_some_rows_do_not_fit_are_refused(data, asked, changes, words) -> None:
+    """The first rows may be short, and of common word pieces."""
+    largest = CLASSIFIER.space("net").largest()
+    for config, source in ((CLASSIFIER, data), (ANSWERER, asked)):
+        with pytest.raises(DataError, match=words):
+            finetune(supernet(config, **changes).extract(largest), source)

@@ -218,3 +218,13 @@ def test_sentences_longer_than_the_net_takes_are_refused_in_every_part(
     message = rf"a {name} sentence of {len(long[0])} tokens, the net takes {limit}; .*out of its files, or take a net"
     with pytest.raises(DataError, match=message):
         train_supernet(net, changed, SupernetTrainConfig(epochs=1))
+    subnet, wide = (each.extract(each.space.largest()) for each in (net, _net()))
+    for network, teacher in ((subnet, None), (wide, subnet)):
+        with pytest.raises(DataError, match=message):
+            finetune(network, changed, teacher=teacher)
+
+
+def test_sub_networks_of_other_data_are_refused(data: TranslationData) -> None:
+    subnet, more = _net().extract(_net().space.largest()), FairseqDictionary(f"w{i}" for i in range(WORDS + 1))
+    with pytest.raises(DataError, match="has 17 target tokens, the net has 16"):
+        finetune(subnet, replace(data, target_vocabulary=more))
