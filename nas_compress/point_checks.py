@@ -28,7 +28,7 @@ def hopeless_problems(point: Mapping[str, float], location: Location) -> Iterato
     for name, value in point.items():
         info = objectives.entry(name).info if name in objectives else {}
         upward = info.get("direction") == "maximize"
-        best = info.get("best", 100.0 if info.get("unit") == "%" else None) if upward else 0.0
+        best = info.get("best", (100.0 if info.get("unit") == "%" else None) if upward else 0.0)
         if info and best is not None and (value >= best if upward else value <= best):
             reason = f"{show(value)} leaves nothing better: {name} {'ends' if upward else 'begins'} at {best:g}"
             yield Problem((*location, name), f"{reason}; take a value that is worse than what is of use")

@@ -459,6 +459,16 @@ def test_a_reference_point_leaves_room_for_something_better():
     )
 
 
+def test_a_reference_point_is_worse_than_the_best_that_a_metric_of_ones_own_names(monkeypatch):
+    monkeypatch.setattr(objectives, "_entries", dict(objectives._entries))
+    for name, best in (("perplexity", 1.0), ("balance", -10.0)):
+        objectives.register(name, direction="minimize", unit="", column="", best=best)(object())
+    point = {"perplexity": 1.0, "balance": -2.0}
+    text = message(searchable(metrics=[*point], reference_point=point).check)
+    assert text.startswith("nas.dynas.reference_point.perplexity: 1.0 leaves nothing better: perplexity begins at 1")
+    assert "balance" not in text
+
+
 def test_other_spellings_of_an_algorithm_are_allowed():
     config = searchable()
     config.search_algorithm = "agemoea"
