@@ -57,7 +57,7 @@ class GuidedSearch(GenerationalSearch):
         names = choose(predictor, self._predicted(), self.defaults)
         self.surrogate = Surrogate(problem, self.limits, names, self.rng)
         self._options = in_costs(algorithm_options or {}, problem)
-        if "references" in self._options:
+        if self._options.get("references") is not None:
             self._options["references"] = self._options["references"][:, self.surrogate.objectives]
         self._inner(1)  # so that an algorithm that does not fit the problem fails now
         self._rows: IntMatrix = np.empty((0, len(self.space.cardinalities)), dtype=np.int64)

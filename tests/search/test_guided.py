@@ -139,6 +139,7 @@ def test_options_reach_the_algorithm_inside(strategy: Callable[..., SearchStrate
         strategy(TWO, algorithm_options={"step": 0.1})
     with pytest.raises(ConfigError, match=r"references\[0\]: .* wants a number for each of acc, cost"):
         strategy(TWO, algorithm="rnsga2", algorithm_options={"references": [{"acc": 75.0}]})
+    strategy(TWO, algorithm="rnsga2", algorithm_options={"references": None})
 
 
 def test_points_draw_the_search_on_predictions_near() -> None:
