@@ -218,7 +218,7 @@ class Study:
         if not math.isfinite(measurement.value):
             logger.warning("%s of %s is %s", objective.name, architecture, measurement.value)
             return Record(*key, error=f"the value is {measurement.value}", provenance=measurement.provenance)
-        spread = measurement.spread
+        spread = None if measurement.spread is None else float(measurement.spread)
         if spread is not None and not math.isfinite(spread):
             spread = None
         return Record(*key, value=float(measurement.value), spread=spread, provenance=measurement.provenance)

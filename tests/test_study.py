@@ -5,6 +5,7 @@ import logging
 import os
 import subprocess
 import sys
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -219,6 +220,13 @@ class Sloppy(Quality):
 def test_what_is_no_measurement_is_an_error_of_the_objective(measured: object) -> None:
     with pytest.raises(ConfigError, match="objective acc: measure returned .*; wants a Measurement of one number"):
         study(Archive(), objectives=[Sloppy(measured)]).run()
+
+
+def test_numbers_of_any_kind_are_recorded_as_plain_ones(tmp_path: Path) -> None:
+    for place, measured in enumerate((Measurement(np.float32(2), np.float32(1)), Measurement(Decimal(2), Decimal(1)))):
+        with Archive.open(tmp_path / f"{place}.jsonl", {}) as archive:
+            trial = study(archive, objectives=[Sloppy(measured)], num_evals=1).run().trials[0]
+        assert (trial.values, trial.spreads) == ({"acc": 2.0}, {"acc": 1.0}) and type(trial.spreads["acc"]) is float
 
 
 def test_changed_conditions_measure_again_and_say_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
