@@ -165,8 +165,11 @@ class RunFolder:
         if weights == hash_tensors(state.weights):
             self._run["weights"] = index.run.get("weights")
         if difference := _difference("", index.run, self._run):
+            alone = difference.startswith("weights ")  # a network in training that died without storing them, say
+            going_on = "the network as it was before its training to go on, " if alone else ""
             raise CheckpointError(
-                f"{self._index} is of another run: {difference}; give another folder, or delete this one to start anew"
+                f"{self._index} is of another run: {difference}; give {going_on}another folder, or delete this one to "
+                "start anew"
             )
         _check_state(module, state, self.path / index.state)
         load_into(module, state.weights, self.path / index.state)

@@ -204,7 +204,8 @@ def test_a_run_from_other_weights_is_refused_and_changes_nothing(tmp_path: Path)
     train_supernet(tiny_supernet(), squares(), config, checkpoint_dir=tmp_path)
     next(net.parameters()).data.add_(1)
     before = weights(net)
-    with pytest.raises(CheckpointError, match=r"is of another run: weights was '\w+' there, is '\w+' here"):
+    message = r"weights was '\w+' there, is '\w+' here; give the network as it was before its training to go on, "
+    with pytest.raises(CheckpointError, match=rf"is of another run: {message}another folder, or delete this one"):
         train_supernet(net, squares(), config, checkpoint_dir=tmp_path)
     assert equal(weights(net), before)
 
