@@ -13,6 +13,7 @@ from nas_compress.data.text import TextData, TextSplit, check_rows_fit, check_te
 from nas_compress.data.translation import TranslationData
 from nas_compress.data.translation import check_fit as check_translation_fit
 from nas_compress.errors import DataError
+from nas_compress.supernets.asr import SpeechRecognizer
 from nas_compress.supernets.asr_config import AsrConfig
 from nas_compress.supernets.base import ImageSupernet, Supernet
 from nas_compress.supernets.bert import Bert
@@ -57,7 +58,7 @@ def check_network(data: Data, net: Supernet) -> None:
 
 
 def check_subnet(data: Data, subnet: nn.Module) -> None:
-    """Check that an extracted sub-network takes all sentences of the data, as far as its family is known.
+    """Check that an extracted sub-network takes all examples of the data, as far as its family is known.
 
     Raises:
         DataError: It knows other tokens, or takes shorter sentences.
@@ -68,6 +69,9 @@ def check_subnet(data: Data, subnet: nn.Module) -> None:
     elif isinstance(data, TextData) and isinstance(subnet, Bert):
         tables = cast(BertEmbeddings, subnet.embeddings)
         check_rows_fit(cast(TextData[TextSplit], data), tables.words.num_embeddings, tables.positions.num_embeddings)
+    elif isinstance(data, SpeechData) and isinstance(subnet, SpeechRecognizer):
+        bands = data.features.bands  # others fail with the first example
+        check_fit_speech(data, bands, cast(nn.Linear, subnet.ctc).out_features)
 
 
 def _check_sentences(data: TranslationData, positions: int) -> None:

@@ -214,6 +214,10 @@ def test_steps_hold_transcripts_of_like_lengths_each_at_most_once(data: SpeechDa
 def test_wrong_uses(data: SpeechData) -> None:
     with pytest.raises(DataError, match="has 5 tokens, the net knows 13"):
         train_supernet(build("net", CONFIG, num_classes=13, seed=0), data, SupernetTrainConfig(epochs=1))
+    for count in (4, 13):
+        subnet = build("net", CONFIG, num_classes=count, seed=0).extract(CONFIG.space("net").largest())
+        with pytest.raises(DataError, match=f"has 5 tokens, the net knows {count}"):
+            finetune(subnet, data)
     net = _net()
     with torch.no_grad():
         net.recognizer.ctc.bias.fill_(torch.nan)
