@@ -20,6 +20,9 @@ from nas_compress.errors import DataError, MissingExtraError, first_line
 PARTS = {"train": ("train",), "val": ("val", "dev"), "test": ("test",)}
 """How the names of a part's folders begin: LibriSpeech's are `train-clean-100`, `dev-clean`, `test-clean`."""
 
+_STREAMED = 0x7FFF_F000
+"""Bytes of samples, or more, that a header names which was written before they could be counted: into a pipe."""
+
 
 @dataclass(frozen=True)
 class Utterance:
@@ -61,8 +64,9 @@ def _read_wave(path: Path) -> tuple[NDArray[np.float32], int] | None:
         with wave.open(str(path), "rb") as file:
             if file.getsampwidth() != 2:
                 return None
-            data, whole = file.readframes(file.getnframes()), 2 * file.getnchannels() * file.getnframes()
-            if len(data) != whole:
+            frame = 2 * file.getnchannels()
+            data, whole = file.readframes(file.getnframes()), frame * file.getnframes()
+            if len(data) != whole and (whole < _STREAMED - frame or len(data) % frame):
                 raise DataError(f"cannot read {path} (cut off?): it has {len(data)} of the {whole} bytes of its header")
             samples = np.frombuffer(data, "<i2")[:: file.getnchannels()]
             return (samples / 32768).astype(np.float32), file.getframerate()

@@ -136,6 +136,16 @@ def test_damaged_recordings(tmp_path, write, message):
         speech_folder.read_audio(tmp_path / "a.wav", 16_000)
 
 
+@pytest.mark.parametrize("length", [0xFFFFFFFF, 0x7FFFF000])
+def test_recordings_that_were_written_to_a_pipe_are_read(tmp_path, length):
+    """Whoever writes a header before the length is known names one that no file has: ffmpeg, sox."""
+    write_wav(tmp_path / "a.wav", noise(0))
+    content = (tmp_path / "a.wav").read_bytes()
+    (tmp_path / "a.wav").write_bytes(content[:40] + length.to_bytes(4, "little") + content[44:])
+    expected = torch.from_numpy(noise(0) / 32768).float()
+    assert torch.equal(speech_folder.read_audio(tmp_path / "a.wav", 16_000), expected)
+
+
 def test_other_formats_need_soundfile(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "soundfile", None)
     (tmp_path / "a.flac").write_bytes(b"fLaC")
