@@ -16,7 +16,7 @@ from pydantic import BaseModel
 
 from nas_compress.backends.hardware import describe_hardware
 from nas_compress.compression.inputs import check_inputs
-from nas_compress.compression.outcome import files_of
+from nas_compress.compression.outcome import files_of, weights_of
 from nas_compress.compression.state import State
 from nas_compress.compression.steps import STEPS, trained_supernet
 from nas_compress.errors import ConfigError
@@ -189,7 +189,7 @@ class _Run:
         if step.name != "nas":  # which may go on for longer
             shutil.rmtree(self.state.work, ignore_errors=True)
         self.state.outcomes[label] = record.outcome
-        if (weights := record.outcome.get("weights")) is not None:  # what follows is of these, however they came about
+        for weights in weights_of(record.outcome):  # what follows is of these, however they came about
             self._digest.update(record.files[weights].encode())
         progress(StepProgress(label, 1, 1, record.outcome.get("note", note)))
         return record.outcome

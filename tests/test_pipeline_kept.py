@@ -4,6 +4,7 @@ import pytest
 
 from nas_compress import NAS, Recipe, compress
 from nas_compress.compression import changes, steps
+from nas_compress.recipe import FinetuneStep
 
 TRAIN = {"epochs": 1, "batch_size": 256, "subnets_per_step": 2, "warmup_epochs": 0}
 SEARCH = {"metrics": ["acc", "macs"], "population": 2, "num_evals": 3, "calibration_images": 64}
@@ -167,3 +168,31 @@ def test_a_search_of_other_weights_is_another_one(tmp_path, monkeypatch):
 
     monkeypatch.setitem(steps.STEPS, "train_supernet", otherwise)
     assert run(recipe(tmp_path)) == ["train_supernet", "nas", "select", "export"]
+
+
+def test_a_training_of_another_network_is_another_one(tmp_path, monkeypatch):
+    """A choice, and the outcome of a training, that is made again may be another: latencies vary, threads do."""
+    whole = recipe(tmp_path)
+    whole.steps = [{"train_supernet": TRAIN}, {"select": {"architecture": "smallest"}}, finetune(0.01), prune(0.01)]
+    assert run(whole) == ["train_supernet", "select", "finetune", "prune"]
+    for path in tmp_path.rglob("finetune_chosen.safetensors"):
+        path.unlink()
+    train = changes._CHANGES[FinetuneStep]
+
+    def otherwise(state, options, tick):
+        return train(state, options.model_copy(update={"lr": 0.02}), tick)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(changes, "_CHANGES", changes._CHANGES | {FinetuneStep: otherwise})
+        assert run(whole) == ["finetune", "prune"]
+    (tmp_path / "steps" / "select_chosen.safetensors").unlink()
+    monkeypatch.setattr(steps, "_choose", lambda state, *_: (state.supernet.space.largest(), {}))
+    assert run(whole) == ["select", "finetune", "prune"]
+
+
+def test_a_choice_that_is_made_again_alike_keeps_its_training(tmp_path):
+    whole = recipe(tmp_path)
+    whole.steps = [{"train_supernet": TRAIN}, {"select": {"architecture": "smallest"}}, finetune(0.01)]
+    run(whole)
+    (tmp_path / "steps" / "select_chosen.safetensors").unlink()
+    assert run(whole) == ["select"]

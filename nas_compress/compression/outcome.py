@@ -10,9 +10,9 @@ if TYPE_CHECKING:
     from nas_compress.compression.state import State
 
 Outcome = dict[str, Any]
-"""What a step came to. Keys that the pipeline knows: `files` (all files that the step made), `networks` (weights by
-role), `models` (deployable files by name), `measured` (before and after), `dropped` (why the change was rejected) and
-`stops` (whether the recipe ends with it)."""
+"""What a step came to. Keys that the pipeline knows: `files` (all files that the step made), `weights` (of a
+super-network), `networks` (weights by role), `models` (deployable files by name), `measured` (before and after),
+`dropped` (why the change was rejected) and `stops` (whether the recipe ends with it)."""
 
 
 class Tick(Protocol):
@@ -25,6 +25,12 @@ class Tick(Protocol):
 def files_of(outcome: Mapping[str, Any]) -> list[str]:
     """Return the files that a step made, relative to the folder."""
     return list(outcome.get("files", []))
+
+
+def weights_of(outcome: Mapping[str, Any]) -> list[str]:
+    """Return those of the files that hold the weights of a super-network, or of networks by their role."""
+    supernet = [outcome["weights"]] if "weights" in outcome else []
+    return [*supernet, *outcome.get("networks", {}).values()]
 
 
 def training_tick(tick: Tick) -> Callable[[Any], None]:
