@@ -1,7 +1,7 @@
 """Put the weights that a recipe trained into the package, with a card of what they are.
 
     nas-compress train-supernet recipe.yaml
-    python benchmarks/ship_supernet.py fashion_mnist_mbv3 outputs/recipe --machine "one core of a 2.6 GHz Xeon"
+    python benchmarks/ship_supernet.py fashion_mnist_mbv3 outputs/recipe --seconds 4260 --machine "one core of a Xeon"
     python docs/make_trained.py && python docs/make_supernets.py
 
 FOLDER is the recipe's output folder: its `supernet.safetensors`, `recipe.yaml` and `steps.json` are read. The smallest,
@@ -67,9 +67,9 @@ def ship(
     folder: Path,
     *,
     machine: str,
+    seconds: float,
     to: Path = FOLDER,
     dtype: str = "fp32",
-    seconds: float | None = None,
     licence: str | None = None,
     note: str = "",
     dataset_path: Path | None = None,
@@ -81,9 +81,9 @@ def ship(
         name: Its registered name.
         folder: The output folder of the recipe that trained it.
         machine: What it was trained on, in a few words.
+        seconds: Time that the training took.
         to: Where the two files go.
         dtype: What matrices are stored in: fp32, fp16 or bf16; vectors and statistics stay as they are.
-        seconds: Time that the training took, where `steps.json` does not say.
         licence: That of the data, where `LICENCES` does not say.
         note: What else is to be known of the data or the training, in a sentence.
         dataset_path: Where the data are now, in place of the recipe's folder.
@@ -93,9 +93,6 @@ def ship(
         NASError: The folder is not what such a recipe leaves, or the file is too large.
     """
     recipe, outcome = read_run(name, folder)
-    seconds = outcome.get("seconds") if seconds is None else seconds
-    if seconds is None:
-        raise ConfigError(f"{folder / 'steps.json'} does not say how long the training took; give --seconds")
     dataset = recipe.dataset or supernets.entry(name).info["dataset"]
     licence = licence or LICENCES.get(dataset)
     if licence is None:
@@ -220,8 +217,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("name", help="registered name of the super-network")
     parser.add_argument("folder", type=Path, help="output folder of the recipe that trained it")
     parser.add_argument("--machine", required=True, help="what it was trained on, in a few words")
+    parser.add_argument("--seconds", type=float, required=True, help="time that the training took")
     parser.add_argument("--dtype", choices=DTYPES, default="fp32", help="what matrices are stored in")
-    parser.add_argument("--seconds", type=float, help="time of the training, where steps.json does not say")
     parser.add_argument("--licence", help="that of the data, where it is not known here")
     parser.add_argument("--note", default="", help="what else is to be known, in a sentence")
     parser.add_argument("--dataset-path", type=Path, help="where the data are, if not in the recipe's folder")

@@ -33,7 +33,7 @@ error; those for images had their batch normalisation recalibrated before, on tr
 AGAIN = """## How they were trained
 
 `nas-compress train-supernet RECIPE` trains one again. Its output folder and
-`python benchmarks/ship_supernet.py NAME FOLDER --machine WORDS` make both files.
+`python benchmarks/ship_supernet.py NAME FOLDER --machine WORDS --seconds N` make both files.
 """
 
 COLUMNS = ("name", "data", "sub-networks", "MACs", "quality", "smallest", "median", "largest", "training", "file")
