@@ -13,6 +13,7 @@ from nas_compress.latency import build
 from nas_compress.latency.predictor import load_predictor
 from nas_compress.objectives.latency import Latency
 from nas_compress.objectives.timing import TimingSettings
+from nas_compress.space import Architecture
 from nas_compress.supernets import load_supernet
 
 SMALL = ["--restrict", "ks=3", "--restrict", "e=2,4", "--restrict", "r=8", "--sweeps", "1", "--subnets", "10"]
@@ -100,7 +101,10 @@ def test_a_search_goes_by_the_table(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(Latency, "measure", lambda *a: (measured.append(a[-1]), measure(*a))[1])
         result = NAS(config).search()
-    assert measured == [trial.architecture for trial in result.front()]
+    # The front is measured, and what it measures worse than predicted may leave it.
+    assert {trial.architecture for trial in result.front()} <= set(measured)
+    assert {Architecture(each["architecture"]) for each in result.provenance["finalists"]} == set(measured)
+    assert len(set(measured)) == len(measured) < len(result.trials)
     context = result.provenance["contexts"]["latency"]
     assert context["predicted"].startswith("from measured blocks; torch") and "Kendall tau" in context["error"]
     lines = map(json.loads, (tmp_path / "results.jsonl").read_text().splitlines())
