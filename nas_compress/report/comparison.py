@@ -42,10 +42,9 @@ def compare(artefact: Entry, reference: Entry) -> dict[str, Any]:
         "artefact": artefact["name"],
         "reference": reference["name"],
         "backends": [artefact["context"]["backend"], reference["context"]["backend"]],
-        "clocks": [artefact["latency"]["clock"], reference["latency"]["clock"]],
         "macs": reference["macs"] / artefact["macs"],
         "size": reference["size_bytes"] / artefact["size_bytes"],
-        "latency": {name: latencies[0][name] for name in ("value", "spread")},
+        "latency": {name: latencies[0][name] for name in ("value", "spread", "clock")},
         "latencies": latencies,
         "metric": metric,
         metric: {
@@ -57,11 +56,9 @@ def compare(artefact: Entry, reference: Entry) -> dict[str, Any]:
 
 
 def _speedup(artefact: Entry, reference: Entry) -> dict[str, Any]:
-    here, there = artefact["latency"], reference["latency"]
-    value = there["median_ms"] / here["median_ms"]
-    relative = math.hypot(here["error_ms"] / here["median_ms"], there["error_ms"] / there["median_ms"])
+    value, spread, clock = speed_up(reference, artefact) or (None, None, None)
     at = {name: artefact["context"][name] for name in ("batch_size", "threads")}
-    return {"value": value, "spread": value * relative, **at}
+    return {"value": value, "spread": spread, "clock": clock, **at}
 
 
 def compare_all(artefacts: Sequence[Entry]) -> list[dict[str, Any]]:
@@ -92,6 +89,25 @@ def comparable(before: Entry, after: Entry) -> str | None:
     if before["latency"]["clock"] == after["latency"]["clock"]:
         return "median_ms"
     return "cpu_ms" if after["context"]["threads"] == 1 else None
+
+
+def speed_up(before: Entry, after: Entry) -> tuple[float, float, str] | None:
+    """Return how many times as fast a network is as the one before, with its standard error, and by which clock.
+
+    Args:
+        before: A measured network.
+        after: Another, measured in turns with it.
+
+    Returns:
+        None where their latencies are of clocks that do not compare: see `comparable`.
+    """
+    key = comparable(before, after)
+    if key is None:
+        return None
+    first, then = before["latency"], after["latency"]
+    value = first[key] / then[key]
+    relative = math.hypot(*(each["error_ms"] / each["median_ms"] for each in (first, then)))
+    return value, value * relative, then["clock"] if key == "median_ms" else "cpu"
 
 
 def latency_text(latency: Mapping[str, Any]) -> str:
@@ -129,16 +145,17 @@ def sentence(comparison: Mapping[str, Any]) -> str:
 
 
 def _faster(latency: Mapping[str, Any]) -> str:
+    if latency["value"] is None:
+        return "latencies of two clocks, which do not compare"
     slower = " (slower)" if latency["value"] < 1 else ""
-    return f"{plus_minus(latency['value'], latency['spread'])} times as fast{slower}"
+    clock = "" if latency["clock"] == "wall" else f" in {latency['clock']} time"
+    return f"{plus_minus(latency['value'], latency['spread'])} times as fast{slower}{clock}"
 
 
 def _named(comparison: Mapping[str, Any], side: int) -> str:
-    """Return the name of one side, with its backend and its clock where they are not those of the other."""
-    name = comparison[("artefact", "reference")[side]]
-    told = [comparison["backends"][side]] if len(set(comparison["backends"])) > 1 else []
-    told += [f"{comparison['clocks'][side]} time"] if len(set(comparison["clocks"])) > 1 else []
-    return f"{name} ({', '.join(told)})" if told else str(name)
+    """Return the name of one side, with its backend where it is not that of the other."""
+    name, backend = comparison[("artefact", "reference")[side]], comparison["backends"][side]
+    return f"{name} ({backend})" if len(set(comparison["backends"])) > 1 else str(name)
 
 
 def _times(ratio: float, words: tuple[str, str], same: tuple[str, str]) -> str:

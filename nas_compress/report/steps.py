@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from nas_compress.report.comparison import comparable, figure, latency_text, plus_minus
+from nas_compress.report.comparison import figure, latency_text, plus_minus, speed_up
 from nas_compress.report.conditions import CLOCKS, backend_text, measured_on
 from nas_compress.tasks import Quality, quality_of
 
@@ -48,13 +48,8 @@ def _rows(outcomes: Mapping[str, Entry]) -> Iterator[dict[str, Any]]:
 
 
 def _speed_up(before: Entry, after: Entry | None) -> dict[str, Any]:
-    key = None if after is None else comparable(before, after)
-    if key is None or after is None:
-        return {"speed_up": None, "speed_up_error": None}
-    latencies = before["latency"], after["latency"]
-    speed_up = latencies[0][key] / latencies[1][key]
-    error = speed_up * sum((latency["error_ms"] / latency["median_ms"]) ** 2 for latency in latencies) ** 0.5
-    return {"speed_up": speed_up, "speed_up_error": error}
+    value, error, _ = (None if after is None else speed_up(before, after)) or (None, None, None)
+    return {"speed_up": value, "speed_up_error": error}
 
 
 def _quality(outcomes: Mapping[str, Entry]) -> Quality:

@@ -11,7 +11,9 @@ def entry(name, *, accuracy, latency, macs, size, clock="wall", backend="onnxrun
     return {
         "name": name,
         "accuracy": {"value": accuracy, "spread": 0.3, "images": 359},
-        "latency": {"median_ms": latency, "error_ms": latency / 100, "runs": 200, "clock": clock},
+        "latency": {
+            "median_ms": latency, "error_ms": latency / 100, "cpu_ms": 0.9 * latency, "runs": 200, "clock": clock,
+        },
         "macs": macs,
         "params": 1000,
         "size_bytes": size,
@@ -61,9 +63,21 @@ def test_a_spread_that_is_not_0_does_not_read_0(value, spread, text):
 
 
 def test_a_comparison_names_what_ran_the_two_where_that_differs():
-    torch = entry("chosen int8", accuracy=97.5, latency=0.1, macs=500, size=100, backend="torch", clock="cpu")
+    torch = entry("chosen int8", accuracy=97.5, latency=0.1, macs=500, size=100, backend="torch")
     text = sentence(compare(torch, LARGE))
-    assert text.startswith("chosen int8 (torch, cpu time) against largest fp32 (onnxruntime, wall time): ")
+    assert text.startswith("chosen int8 (torch) against largest fp32 (onnxruntime): 4.00 ± 0.06 times as fast, ")
+
+
+def test_latencies_of_two_clocks_are_compared_by_cpu_time_of_one_thread_or_not_at_all():
+    busy = entry("chosen int8", accuracy=97.5, latency=0.1, macs=500, size=100, clock="cpu")
+    busy["latency"]["cpu_ms"] = 0.08
+    row = compare(busy, LARGE)
+    assert row["latency"]["value"] == pytest.approx(0.9 * 0.4 / 0.08) and row["latency"]["clock"] == "cpu"
+    assert ": 4.50 ± 0.06 times as fast in cpu time, 8.0 times fewer MACs" in sentence(row)
+    two = {**busy, "context": {**busy["context"], "threads": 2}}
+    row = compare(two, LARGE)
+    assert row["latency"] == {"value": None, "spread": None, "clock": None}
+    assert ": latencies of two clocks, which do not compare, 8.0 times fewer MACs" in sentence(row)
 
 
 def test_int8_is_compared_with_its_own_fp32_too():
@@ -83,7 +97,6 @@ def test_a_latency_of_another_clock_is_marked_in_its_row():
 def test_steps_say_which_clock_their_latencies_are_of_and_compare_none_of_two():
     def measured(latency, clock, threads=2):
         each = entry("chosen fp32", accuracy=97.5, latency=latency, macs=500, size=100, clock=clock)
-        each["latency"]["cpu_ms"] = 0.9 * latency
         return {**each, "context": {**each["context"], "threads": threads}}
 
     calm, busy = measured(0.4, "wall"), measured(0.2, "disturbed wall")
