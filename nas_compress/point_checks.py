@@ -24,11 +24,14 @@ def point_problems(point: Mapping[str, float], options: SearchOptions, location:
 def hopeless_problems(point: Mapping[str, float], location: Location) -> Iterator[Problem]:
     """Check that a reference point leaves room for something better."""
     from nas_compress.objectives import objectives
+    from nas_compress.objectives.base import best_possible
 
     for name, value in point.items():
         info = objectives.entry(name).info if name in objectives else {}
-        upward = info.get("direction") == "maximize"
-        best = info.get("best", (100.0 if info.get("unit") == "%" else None) if upward else 0.0)
-        if info and best is not None and (value >= best if upward else value <= best):
+        if not info:
+            continue
+        upward = info["direction"] == "maximize"
+        best = best_possible(info["direction"], info["unit"], info.get("best"))
+        if best is not None and (value >= best if upward else value <= best):
             reason = f"{show(value)} leaves nothing better: {name} {'ends' if upward else 'begins'} at {best:g}"
             yield Problem((*location, name), f"{reason}; take a value that is worse than what is of use")

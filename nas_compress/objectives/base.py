@@ -35,6 +35,19 @@ class Measurement:
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
 
+def best_possible(direction: Direction, unit: str, best: float | None = None) -> float | None:
+    """Return the best value that a quantity can have, None where nothing is known of it.
+
+    Args:
+        direction: Whether it is maximised or minimised.
+        unit: Percentages end at 100.
+        best: Its best value, where the unit does not tell.
+    """
+    if best is not None or direction == "minimize":
+        return best or 0.0
+    return 100.0 if unit == "%" else None
+
+
 class Objective(ABC):
     """A quantity to maximize or minimize, in natural units: signs flip inside `search/` alone.
 
@@ -43,7 +56,7 @@ class Objective(ABC):
         direction: `"maximize"` or `"minimize"`.
         unit: Unit of the value (`"%"`, `"ms"`), empty for counts.
         column: Header of the column in results tables.
-        best: The best value there can be, where the unit does not tell (as `"%"` does, and 0 of what is minimised).
+        best: The best value there can be, where `best_possible` cannot tell it from the unit.
         depends_on_weights: Whether other weights of the super-network, or another BN recalibration, change the value.
         uses_subnet: Whether `measure` looks at the sub-network; if no objective does, none is built.
     """

@@ -188,7 +188,7 @@ ReplayedObjective = ReplayedMeasurement | ReplayedCost
 def _with_facts(base: type[ReplayedObjective], name: str) -> type[ReplayedObjective]:
     """Return a class of objectives with the registered direction, unit and column of a metric."""
     info = objective_registry.entry(name).info
-    facts = {"name": name, **{key: info[key] for key in ("direction", "unit", "column")}}
+    facts = {"name": name, **{key: info[key] for key in ("direction", "unit", "column", "best") if key in info}}
     return cast(type[ReplayedObjective], type(f"{base.__name__}_{name}", (base,), facts))
 
 

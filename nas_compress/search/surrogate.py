@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas_compress.errors import ConfigError
-from nas_compress.objectives.base import AnalyticObjective
+from nas_compress.objectives.base import AnalyticObjective, Direction, best_possible
 from nas_compress.predictors import Predictor, held_out_scores, predictors
 from nas_compress.predictors.features import Features
 from nas_compress.search.problem import FloatMatrix, FloatVector, Limits, SearchProblem
@@ -59,7 +59,9 @@ class Surrogate:
         self._fixed: dict[str, IntMatrix] = {}
         self._earlier = {metric: self._learn_prior(metric, rng) for metric in names}
         self._directions = {o.name: o.direction for o in problem.objectives}
+        self._ends = {o.name: (o.direction, best_possible(o.direction, o.unit, o.best)) for o in problem.metrics}
         self._fitted: dict[str, Predictor] = {}
+        self._bounds: dict[str, tuple[float, float]] = {}
 
     def _learn_prior(self, metric: str, rng: np.random.Generator) -> Predictor | None:
         """Return a predictor of an earlier search's values, standardised; None where there are few."""
@@ -95,9 +97,12 @@ class Surrogate:
         """Fit every predictor to canonical rows, shape (n, genes), and values by metric, shape (n,) each, n >= 2."""
         views = self._views(rows)
         self._fitted = {metric: make().fit(views[metric], values[metric]) for metric, make in self._makers.items()}
+        self._bounds = {metric: _bounds(*self._ends[metric], values[metric]) for metric in self._makers}
 
     def __call__(self, rows: IntMatrix, optimism: float = 0.0) -> tuple[FloatMatrix, FloatVector]:
         """Return the costs of canonical rows, shape (n, k), and how far they are beyond the limits, shape (n,).
+
+        Nothing is taken to be better than its metric can be: no error rate below 0, no accuracy above 100 %.
 
         Args:
             rows: Shape (n, genes).
@@ -112,6 +117,7 @@ class Surrogate:
                 better[metric] = values[metric] + (optimism if direction == "maximize" else -optimism) * std
             else:
                 values[metric] = better[metric] = each.predict_mean(views[metric])
+            better[metric] = np.clip(better[metric], *self._bounds[metric])
         return self._costs(better), self._limits.excess(values)
 
     def _costs(self, values: Mapping[str, FloatVector]) -> FloatMatrix:
@@ -142,6 +148,14 @@ class Surrogate:
             if (made := getattr(self._fitted.get(metric), choice, None)) is not None:
                 found[metric][choice] = made
         return found
+
+
+def _bounds(direction: Direction, best: float | None, measured: FloatVector) -> tuple[float, float]:
+    """Return between what values a metric can be predicted; no bound where measured values are beyond it."""
+    end = np.inf if best is None else best
+    if direction == "maximize":
+        return -np.inf, end if measured.max() <= end else np.inf
+    return (end if measured.min() >= end else -np.inf), np.inf
 
 
 def _fixed_genes(rows: IntMatrix, active: NDArray[np.bool_]) -> IntMatrix:

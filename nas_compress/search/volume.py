@@ -15,7 +15,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from nas_compress.objectives.base import Direction
+from nas_compress.objectives.base import Direction, best_possible
 from nas_compress.search import pareto
 
 OPENING = 20
@@ -75,8 +75,8 @@ def natural_ideal(
         r, values = reference[o.name], [row[o.name] for row in rows]
         upward = o.direction == "maximize"
         sign = 1 if upward else -1
-        natural = o.best if o.best is not None else (100.0 if o.unit == "%" else 1.0) if upward else 0.0
-        known = o.best is not None or o.unit == "%" or not upward or min(values, default=r) >= 0
+        best = best_possible(o.direction, o.unit, o.best)
+        natural, known = (1.0, min(values, default=r) >= 0) if best is None else (best, True)
         if known and sign * r < sign * natural and all(sign * value <= sign * natural for value in values):
             ideal[o.name] = natural
         else:

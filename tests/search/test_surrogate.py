@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from nas_compress.objectives.base import Measurement, Objective
 from nas_compress.search import SearchProblem, Trial
@@ -69,3 +70,33 @@ def test_a_prior_that_varies_in_all_genes_is_taken_as_it_is() -> None:
     rows = SPACE.encode(architectures)
     warm = surrogate([Trial(a, {"acc": v}) for a, v in zip(architectures, value(rows).tolist(), strict=True)])
     assert (warm._fixed["acc"] == -1).all()
+
+
+@pytest.mark.parametrize("optimism", [0.0, 2.0])
+@pytest.mark.parametrize(
+    ("direction", "unit", "best", "values", "bound"),
+    [
+        ("maximize", "%", None, (70, 100), 100),
+        ("minimize", "%", None, (0, 30), 0),
+        ("maximize", "", 10.0, (3, 10), 10),
+        ("maximize", "", None, (70, 100), None),
+        ("maximize", "%", None, (80, 110), None),
+        ("minimize", "", None, (-20, 10), None),
+    ],
+)
+def test_nothing_is_predicted_better_than_it_can_be(direction, unit, best, values, bound, optimism) -> None:
+    facts = {"direction": direction, "unit": unit, "best": best}
+    problem = SearchProblem(SPACE, [type("Bounded", (Quality,), facts)()])
+    rows = SPACE.encode(SPACE.sample(np.random.default_rng(5), 300))
+    true = value(rows)
+    true = np.interp(true, [true.min(), true.max()], values)
+    middle = np.argsort(true)[100:200]
+    known = np.interp(true[middle], [true[middle].min(), true[middle].max()], values)
+    model = Surrogate(problem, Limits(problem), {"acc": "gp"}, np.random.default_rng(0))
+    model.fit(rows[middle], {"acc": known})
+    predicted = (-1 if direction == "maximize" else 1) * model(rows, optimism)[0][:, 0]
+    beyond = predicted > values[1] if direction == "maximize" else predicted < values[0]
+    if bound is None:
+        assert beyond.any()
+    else:
+        assert not beyond.any() and np.isclose(predicted, bound).any()
