@@ -4,8 +4,15 @@ import pytest
 import torch
 from torch import nn
 
+from nas_compress.backends.torch import TorchBackend, TorchCompileBackend
+from nas_compress.data import load_data
+from nas_compress.errors import ConfigError
 from nas_compress.layout import channels_last, is_image
+from nas_compress.objectives.calibration import recalibrate_bn, training_images
+from nas_compress.objectives.quality import accuracy
 from nas_compress.supernets import load_supernet
+from nas_compress.training.config import FinetuneConfig
+from nas_compress.training.trainer import finetune
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3])
@@ -45,3 +52,38 @@ def test_what_is_no_image_is_left_alone():
     rows, tokens = torch.randn(2, 3), torch.zeros(1, 1, 2, 2, dtype=torch.long)
     assert channels_last(rows) is rows and channels_last(tokens) is tokens
     assert not is_image(tokens) and is_image(torch.zeros(1, 1, 2, 2))
+
+
+class Flattened(nn.Module):
+    """Flattens maps by `view`, which takes them in one layout alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolution, self.norm = nn.Conv2d(1, 8, 3, padding=1), nn.BatchNorm2d(8)
+        self.pool, self.classes = nn.MaxPool2d(2), nn.Linear(128, 10)
+
+    def forward(self, x):
+        x = self.pool(torch.relu(self.norm(self.convolution(x))))
+        return self.classes(x.view(x.size(0), -1))
+
+
+@pytest.mark.parametrize("backend", [TorchBackend, pytest.param(TorchCompileBackend, marks=pytest.mark.slow)])
+def test_a_network_that_flattens_by_view_runs_in_torch(backend):
+    try:
+        backend.check()
+    except ConfigError as error:
+        pytest.skip(str(error))
+    net, images = Flattened().eval(), torch.randn(2, 1, 8, 8)
+    torch.testing.assert_close(backend().compile(net, images)(images), net(images).detach(), rtol=1e-4, atol=1e-5)
+
+
+def test_a_network_that_flattens_by_view_is_trained_and_measured():
+    data, net = load_data("digits"), Flattened()
+    finetune(net, data, 8, FinetuneConfig(epochs=2, lr=0.05))
+    assert recalibrate_bn(net, training_images(data, 8, 400)) == 400
+    net.eval()
+    with torch.no_grad():
+        right = (net(data.val.images(torch.arange(len(data.val)), 8)).argmax(1) == data.val.labels).float().mean()
+    found = accuracy(net, data.val, 8).value
+    assert found == pytest.approx(100 * float(right)) and found > 80
+    assert net.convolution.weight.is_contiguous()

@@ -92,18 +92,21 @@ def _fp32(output: Tensor) -> Tensor:
 
 
 def _laid_out(module: nn.Module, example: Inputs) -> tuple[nn.Module, bool]:
-    """Return a copy in evaluation mode, channels last where an input is an image, and whether one is."""
+    """Return a copy in evaluation mode, and whether it is with the channels last: of images, where it takes them so."""
     import torch
 
-    images = any(map(is_image, as_tuple(example)))
+    from nas_compress.objectives.modes import takes_channels_last
+
+    inputs = as_tuple(example)
     module = copy.deepcopy(module).eval()
-    if images:
+    last = any(map(is_image, inputs)) and takes_channels_last(module, *inputs)
+    if last:
         module = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return module, images
+    return module, last
 
 
 class TorchBackend(Backend):
-    """Eager PyTorch on the CPU, with channels last where an input is an image; bf16 is autocast."""
+    """Eager PyTorch on the CPU, with channels last where a network takes images so; bf16 is autocast."""
 
     name = "torch"
     packages = ("torch",)
@@ -111,8 +114,8 @@ class TorchBackend(Backend):
 
     def compile(self, module: nn.Module, example: Inputs, threads: int = 1) -> Session:
         """Return a session on a copy of the module; see `Backend.compile`."""
-        module, images = _laid_out(module, example)
-        return TorchSession(module, threads, channels_last=images, precision=self.precision)
+        module, last = _laid_out(module, example)
+        return TorchSession(module, threads, channels_last=last, precision=self.precision)
 
 
 class FixedShapeSession(TorchSession):
@@ -185,8 +188,8 @@ class TorchCompileBackend(Backend):
             with torch_threads(threads):
                 quantized = module.compiled(example)
             return FixedShapeSession(quantized, threads, shapes_of(as_tuple(example)))
-        module, images = _laid_out(module, example)
-        inputs = tuple(map(channels_last, as_tuple(example)))
+        module, last = _laid_out(module, example)
+        inputs = tuple(map(channels_last, as_tuple(example))) if last else as_tuple(example)
         try:
             with inference(threads), warnings.catch_warnings():
                 warnings.simplefilter("ignore")
@@ -196,4 +199,4 @@ class TorchCompileBackend(Backend):
                     compiled(*inputs)
         except Exception as error:  # the tracer's, Inductor's and the compiler's errors share no base
             raise EvaluationError(f"torch.compile cannot take this network: {first_line(error)}") from error
-        return FixedShapeSession(compiled, threads, shapes_of(inputs), channels_last=images)
+        return FixedShapeSession(compiled, threads, shapes_of(inputs), channels_last=last)

@@ -36,15 +36,39 @@ def traceable_attention() -> Iterator[None]:
         torch.backends.mha.set_fastpath_enabled(before)
 
 
+def takes_channels_last(network: nn.Module, *inputs: Tensor) -> bool:
+    """Return whether a network computes on images with the channels last: one that flattens them by `view` does not.
+
+    It is tried out on the inputs, in evaluation mode.
+    """
+    with torch.no_grad(), evaluating(network):
+        try:
+            network(*map(channels_last, inputs))
+        except RuntimeError:
+            return False
+    return True
+
+
 @contextmanager
 def laid_out(module: nn.Module) -> Iterator[Callable[[Tensor], Tensor]]:
     """Lay the weights of convolutions out with the channels last, as they run fastest on CPUs, then as before.
 
-    Yields what lays out images in the same way.
+    Yields what lays out images in the same way. A module that does not take them so stays as it is, and they too: the
+    first images tell.
     """
-    module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    last: bool | None = None
+
+    def lay_out(images: Tensor) -> Tensor:
+        nonlocal last
+        if last is None:
+            module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            last = takes_channels_last(module, images[:2])
+            if not last:
+                module.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+        return channels_last(images) if last else images
+
     try:
-        yield channels_last
+        yield lay_out
     finally:
         module.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
 
