@@ -14,7 +14,7 @@ from nas_compress.backends.base import as_tuple
 from nas_compress.errors import ConfigError, EvaluationError, first_line
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from nas_compress.supernets.base import Inputs
 
@@ -67,6 +67,7 @@ def to_onnx(module: nn.Module, example: Inputs, dynamic_axes: Axes | None = None
         ):
             warnings.simplefilter("ignore")
             path, outputs = Path(folder) / "model.onnx", _output_names(module(*inputs))
+            axes = _axes([*names, *outputs], dynamic_axes or {})
             torch.onnx.export(
                 module,
                 inputs,
@@ -75,11 +76,30 @@ def to_onnx(module: nn.Module, example: Inputs, dynamic_axes: Axes | None = None
                 opset_version=OPSET,
                 input_names=names,
                 output_names=outputs,
-                dynamic_axes=_axes([*names, *outputs], dynamic_axes or {}),
+                dynamic_axes=axes,
             )
-            return path.read_bytes()
+            model = path.read_bytes()
     except failures as error:
         raise EvaluationError(f"the export to ONNX failed: {first_line(error)}") from error
+    return model if len(names) == 1 else _with_inputs(model, dict(zip(names, inputs, strict=True)), axes)
+
+
+def _with_inputs(model: bytes, inputs: Mapping[str, Tensor], axes: Axes) -> bytes:
+    """Return a model that has all inputs, in order: torch leaves out those that the module makes no use of."""
+    import onnx
+
+    loaded = onnx.load_model_from_string(model)
+    kept = {each.name: each for each in loaded.graph.input}
+    if len(kept) == len(inputs):
+        return model
+    for name, value in inputs.items():
+        if name not in kept:
+            shape = [axes[name].get(axis, size) for axis, size in enumerate(value.shape)]
+            kind = onnx.helper.np_dtype_to_tensor_dtype(value.numpy().dtype)
+            kept[name] = onnx.helper.make_tensor_value_info(name, kind, shape)
+    del loaded.graph.input[:]
+    loaded.graph.input.extend(kept[name] for name in inputs)
+    return bytes(loaded.SerializeToString())
 
 
 def input_names(module: nn.Module, count: int) -> list[str]:

@@ -64,6 +64,10 @@ class LatencyMeter:
             if value < 1:
                 raise ConfigError(f"latency: {field} = {value!r} is out of range; allowed: 1 and more")
         self.backend = backends.get(backend)(precision) if isinstance(backend, str) else backend
+        if not hasattr(self.backend, "name"):
+            raise ConfigError(
+                f"backend {type(self.backend).__name__}: wants a class attribute `name`, as it is registered"
+            )
         self.backend.check()
         self.batch_size = batch_size
         self.threads = threads

@@ -26,7 +26,7 @@ from nas_compress.recipe.steps import (
     TrainSupernetStep,
 )
 from nas_compress.settings import Location, Problem
-from nas_compress.space import Architecture, SearchSpace
+from nas_compress.space import Architecture, SearchSpace, Value
 from nas_compress.strategy_checks import algorithm_option_problems
 from nas_compress.tasks import Task
 from nas_compress.training.config import TrainOptions
@@ -79,7 +79,7 @@ def space_problems(steps: Sequence[Step], space: SearchSpace) -> Iterator[Proble
             yield from checks.raised_problems(partial(_validate, space, options.architecture), (*here, "architecture"))
 
 
-def _validate(space: SearchSpace, values: Mapping[str, list[int | float]]) -> None:
+def _validate(space: SearchSpace, values: Mapping[str, list[Value]]) -> None:
     space.validate(Architecture(values))
 
 

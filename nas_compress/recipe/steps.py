@@ -25,6 +25,7 @@ from nas_compress.objectives.config import TimingConfig
 from nas_compress.option_values import Constraints
 from nas_compress.recipe.conditions import ConditionText, parse_condition
 from nas_compress.settings import Count, Location, Settings, show
+from nas_compress.space import Value
 from nas_compress.tasks import QUALITIES
 from nas_compress.training.config import FinetuneOptions, SupernetTrainOptions
 
@@ -82,7 +83,7 @@ def _known_corner(value: object) -> object:
     return value
 
 
-Named = Annotated[str | dict[str, list[int | float]], BeforeValidator(_known_corner)]
+Named = Annotated[str | dict[str, list[Value]], BeforeValidator(_known_corner)]
 """An architecture: `largest`, `smallest`, or its values per elastic dimension."""
 
 

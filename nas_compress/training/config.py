@@ -8,6 +8,7 @@ from typing import ClassVar, Literal, Self, get_args
 from pydantic import ConfigDict, Field, model_validator
 
 from nas_compress.settings import Count, Positive, Seed, Settings
+from nas_compress.space import Value
 
 Optimizer = Literal["sgd", "adam", "adamw", "nadam", "radam", "adamax", "adagrad", "rmsprop"]
 Schedule = Literal["cosine", "linear", "multistep", "inverse_sqrt", "constant"]
@@ -136,7 +137,7 @@ class StageOptions(Settings):
 
     model_config = ConfigDict(allow_inf_nan=False)
 
-    elastic: dict[str, list[int | float] | None] = Field(
+    elastic: dict[str, list[Value] | None] = Field(
         default_factory=dict,
         description="The elastic dimensions, with the values that they take (null: all); others stay at their largest",
     )

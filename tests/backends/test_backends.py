@@ -10,9 +10,11 @@ import torch
 from torch import nn
 
 from nas_compress.backends import backends, hardware
+from nas_compress.backends.base import Backend
 from nas_compress.backends.ipex import IPEX, IpexBackend
 from nas_compress.backends.onnxruntime import OnnxSession, to_onnx
-from nas_compress.errors import CheckpointError, EvaluationError, MissingExtraError
+from nas_compress.errors import CheckpointError, ConfigError, EvaluationError, MissingExtraError
+from nas_compress.latency.meter import LatencyMeter
 
 
 @pytest.fixture(scope="module")
@@ -198,3 +200,14 @@ def test_hardware_is_read_from_cpuinfo(monkeypatch, tmp_path):
     assert hardware.describe_hardware()["cpu"]
     assert not hardware.has_int8_dot_product()
     hardware._cpuinfo.cache_clear()
+
+
+def test_a_backend_of_ones_own_without_a_name_is_refused():
+    class Nameless(Backend):
+        packages = ("torch",)
+
+        def compile(self, module, example, threads=1):
+            raise NotImplementedError
+
+    with pytest.raises(ConfigError, match="backend Nameless: wants a class attribute `name`"):
+        LatencyMeter(Nameless())

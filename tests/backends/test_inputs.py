@@ -98,6 +98,28 @@ def test_further_axes_can_be_dynamic(net):
         OnnxSession(to_onnx(net, tokens(2)))(*tokens(1, 3))
 
 
+@pytest.mark.parametrize("unused", [0, 1, 2])
+def test_an_input_that_the_network_makes_no_use_of_stays_an_input(net, unused):
+    class Three(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = net
+
+        def forward(self, first, second, third):
+            return self.net(*[each for i, each in enumerate((first, second, third)) if i != unused])
+
+    def three(batch, length=7):
+        inputs = list(tokens(batch, length))
+        inputs.insert(unused, torch.zeros(batch, length, dtype=torch.int64))
+        return inputs
+
+    axes = {name: {1: "length"} for name in ("first", "second", "third", "output_1")}
+    for length, model in ((7, to_onnx(Three(), tuple(three(2)))), (9, to_onnx(Three(), tuple(three(2)), axes))):
+        outputs = OnnxSession(model)(*three(4, length))
+        assert torch.allclose(outputs[0], net(*tokens(4, length))[0], atol=1e-5)
+    assert [each.name for each in onnx.load_model_from_string(model).graph.input] == ["first", "second", "third"]
+
+
 def test_an_axis_of_something_unknown_is_refused(net):
     with pytest.raises(ConfigError, match="'ids' is no input or output; known: input_ids"):
         to_onnx(net, tokens(2), {"ids": {1: "length"}})

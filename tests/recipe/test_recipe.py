@@ -11,7 +11,7 @@ from nas_compress.documents import template_names, template_text
 from nas_compress.errors import ConfigError, MissingExtraError
 from nas_compress.recipe import STEP_NAMES, FinetuneStep, Recipe, TrainSupernetStep
 from nas_compress.recipe import checks as recipe_checks
-from nas_compress.recipe.steps import Conditional
+from nas_compress.recipe.steps import Conditional, SelectStep
 from nas_compress.training.config import DistillConfig, FinetuneConfig, SupernetTrainConfig
 
 TRAIN, SEARCH = {"train_supernet": {"epochs": 3}}, {"nas": {"metrics": ["acc", "macs"], "num_evals": 60}}
@@ -432,3 +432,8 @@ def test_options_of_quantize_are_not_refused_for_a_search_that_nothing_is_chosen
 def test_files_of_another_engine_want_no_onnx():
     searched = {"nas": {"metrics": ["acc"], "precision": {"engine": "inc"}}}
     recipe(TRAIN, searched, "select", "quantize", {"export": {"formats": ["safetensors"]}}).check()
+
+
+def test_a_known_architecture_may_have_texts_for_values():
+    genes = {"act": ["relu", "gelu"], "w": [8, 4.5]}
+    assert SelectStep(architecture=genes).architecture == genes

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nas_compress.errors import ArchitectureError, ConfigError
-from nas_compress.space import Architecture, SearchSpace, mobilenet_space, resnet_space
+from nas_compress.space import Architecture, Dimension, SearchSpace, mobilenet_space, resnet_space
 from nas_compress.supernets import supernets
 from nas_compress.training.config import SupernetTrainConfig, SupernetTrainOptions
 from nas_compress.training.stages import Stage, stages_of
@@ -203,3 +203,10 @@ def test_options_with_stages_read_back() -> None:
 def test_stages_need_no_torch() -> None:
     code = "import sys, nas_compress.training.stages; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_stages_may_name_values_that_are_texts() -> None:
+    space = SearchSpace("own", [Dimension.uniform("act", ("relu", "gelu", "silu")), Dimension.uniform("w", (4, 8))])
+    stages = [{"epochs": 1, "elastic": {"act": ["relu", "silu"]}}, {"epochs": 1, "elastic": {"act": None, "w": None}}]
+    first, _ = stages_of(shrinking(stages=stages), space)
+    assert first.space.dimensions[0].choices == (("relu", "silu"),) and elastic(first) == {"act"}
