@@ -56,6 +56,7 @@ class Archive:
         self.search: Mapping[str, Any] = plain(search or {}, "search")
         self._file: _AppendOnlyFile | None = None
         self._contexts: dict[str, Mapping[str, Any]] = {}
+        self._runs: list[Mapping[str, Any]] = []
         self._records: dict[Key, Record] = {}
 
     @classmethod
@@ -91,7 +92,7 @@ class Archive:
                 f"{path} belongs to another search ({'; '.join(changed[:5])}{more}); choose another results_csv_path "
                 "to begin a new search, or delete this file and its CSV"
             )
-        self._contexts = contents.contexts
+        self._contexts, self._runs = contents.contexts, contents.runs
         self._records = {record.key: record for record in contents.records}
 
     @property
@@ -116,6 +117,21 @@ class Archive:
             self._write({"context": key, "measured_on": context})
             self._contexts[key] = context
         return key
+
+    def begin_run(self, contexts: Mapping[str, str], reference: Mapping[str, float] | None) -> None:
+        """Record what a run goes by, where that is not what the run before went by; see `ArchiveContents.runs`.
+
+        Args:
+            contexts: Hashes of contexts by objective.
+            reference: The reference point of the hypervolume, if one is given.
+
+        Raises:
+            ArchiveError: The file cannot be written.
+        """
+        run = plain({"contexts": contexts, "reference": reference}, "run")
+        if self._runs[-1:] != [run]:
+            self._write({"run": run})
+            self._runs.append(run)
 
     def get(self, architecture: Architecture, objective: str, context: str) -> Record | None:
         """Return the measurement or failure of a canonical architecture under a context's hash, if there is one."""

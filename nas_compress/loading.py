@@ -18,7 +18,9 @@ from nas_compress.space.dimension import Condition, Dimension
 from nas_compress.space.search_space import SearchSpace
 
 
-def load_result(path: str | os.PathLike[str], given: Sequence[Objective | ObjectiveInfo] | None = None) -> SearchResult:
+def load_result(
+    path: str | os.PathLike[str], given: Sequence[Objective | ObjectiveInfo | str] | None = None
+) -> SearchResult:
     """Return the result of a search, finished or not; see `SearchResult.load`."""
     try:
         data = Path(path).read_bytes()
@@ -27,16 +29,21 @@ def load_result(path: str | os.PathLike[str], given: Sequence[Objective | Object
     contents = read_archive(data, str(path))
     search = contents.search
     limits = search.get("constraints", {})
-    optimised = [ObjectiveInfo.of(o) for o in given] if given is not None else _optimised(search, path)
+    optimised = _optimised(search, path) if given is None else [_described(each, path) for each in given]
     known = [o.name for o in optimised]
     limited = _registered([name for name in limits if name not in known], path)
     metrics = [*optimised, *limited]
-    records = _latest(contents, [o.name for o in metrics])
+    names = [o.name for o in metrics]
+    records = {
+        architecture: {name: record for name, record in measured.items() if name in names}
+        for architecture, measured in contents.latest().items()
+    }
     result = SearchResult(
-        _trials(records, [o.name for o in metrics]),
+        _trials(records, names),
         optimised,
         limited=limited,
         constraints=_constraints(limits, metrics),
+        reference=_reference(contents, optimised),
         provenance=_provenance(contents, records, path),
         largest=_largest(search.get("space")),
     )
@@ -52,6 +59,10 @@ def _optimised(search: Mapping[str, Any], path: object) -> list[ObjectiveInfo]:
     return [ObjectiveInfo(name, direction, "", name) for name, direction in pairs]
 
 
+def _described(objective: Objective | ObjectiveInfo | str, path: object) -> ObjectiveInfo:
+    return _registered([objective], path)[0] if isinstance(objective, str) else ObjectiveInfo.of(objective)
+
+
 def _registered(names: Sequence[str] | None, path: object) -> list[ObjectiveInfo]:
     if names is None:
         raise ConfigError(f"{path} does not say which metrics were optimised; give objectives")
@@ -62,23 +73,18 @@ def _registered(names: Sequence[str] | None, path: object) -> list[ObjectiveInfo
     return [ObjectiveInfo(name, i["direction"], i["unit"], i["column"], i.get("best")) for name, i in infos]
 
 
+def _reference(contents: ArchiveContents, optimised: Sequence[ObjectiveInfo]) -> Mapping[str, float] | None:
+    """Return the reference point that was given to the last run, if it is one for these objectives."""
+    given: Mapping[str, float] | None = contents.runs[-1]["reference"] if contents.runs else None
+    return given if given is not None and set(given) == {o.name for o in optimised} else None
+
+
 def _constraints(limits: Mapping[str, Any], metrics: Sequence[ObjectiveInfo]) -> list[Constraint]:
     units = {o.name: o.unit for o in metrics}
     return [parse_constraint(text, name=name, unit=units[name]) for name, text in limit_texts(limits)]
 
 
-Records = dict[Architecture, dict[str, Record]]
-
-
-def _latest(contents: ArchiveContents, names: Sequence[str]) -> Records:
-    """Return records by architecture and metric, in the order of evaluation: those in each metric's last context."""
-    last = {record.objective: record.context for record in contents.records if FINALIST not in record.provenance}
-    found: Records = {}
-    for record in contents.records:
-        by_name = found.setdefault(record.architecture, {})
-        if record.objective in names and record.context == last[record.objective]:
-            by_name[record.objective] = record
-    return found
+Records = Mapping[Architecture, Mapping[str, Record]]
 
 
 def _trials(found: Records, names: Sequence[str]) -> list[Trial]:
@@ -99,7 +105,8 @@ def _take_finalists(result: SearchResult, contents: ArchiveContents) -> None:
     """Let the trials that were measured after a search on predictions have what was measured last."""
     from nas_compress.latency.finalists import Finalist, go_by
 
-    measured = [record for record in contents.records if FINALIST in record.provenance]
+    metrics = {o.name for o in result.metrics}
+    measured = [record for record in contents.records if FINALIST in record.provenance and record.objective in metrics]
     if not measured or measured[-1].context in map(context_hash, result.provenance["contexts"].values()):
         return
     key, trials = measured[-1].context, {trial.architecture: trial for trial in result.measured}

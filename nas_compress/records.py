@@ -76,11 +76,29 @@ class ArchiveContents:
         search: What the search was, as it was given when the archive was made.
         contexts: What was measured on, by hash.
         records: The measurements in the order in which they were made.
+        runs: What each run went by that did not go by the same as the one before: `contexts`, the hash of a context by
+            objective, and the `reference` point of the hypervolume, None where none was given.
     """
 
     search: Mapping[str, Any]
     contexts: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     records: list[Record] = field(default_factory=list)
+    runs: list[Mapping[str, Any]] = field(default_factory=list)
+
+    def latest(self) -> dict[Architecture, dict[str, Record]]:
+        """Return records by architecture and objective, in order, those in the context of each objective's last run.
+
+        What was measured after a search on predictions is left out, and so are failures under other conditions.
+        """
+        last = {record.objective: record.context for record in self.records if FINALIST not in record.provenance}
+        for run in self.runs:
+            last |= run["contexts"]
+        found: dict[Architecture, dict[str, Record]] = {}
+        for record in self.records:
+            by_name = found.setdefault(record.architecture, {})
+            if record.context == last.get(record.objective):
+                by_name[record.objective] = record
+        return found
 
 
 def plain(value: object, where: str) -> Any:
@@ -209,6 +227,11 @@ def _read_line(line: bytes, contents: ArchiveContents) -> None:
         if context_hash(row["measured_on"]) != row["context"]:
             raise ValueError("the context was changed")
         contents.contexts[row["context"]] = row["measured_on"]
+        return
+    if "run" in row:
+        if stray := [key for key in row["run"]["contexts"].values() if key not in contents.contexts]:
+            raise ValueError(f"context {stray[0]!r} is not in the file")
+        contents.runs.append(row["run"])
         return
     if row["context"] not in contents.contexts:
         raise ValueError(f"context {row['context']!r} is not in the file")

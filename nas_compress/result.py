@@ -100,17 +100,19 @@ class SearchResult:
 
     @classmethod
     def load(
-        cls, path: str | os.PathLike[str], objectives: Sequence[Objective | ObjectiveInfo] | None = None
+        cls, path: str | os.PathLike[str], objectives: Sequence[Objective | ObjectiveInfo | str] | None = None
     ) -> SearchResult:
         """Return the result of a search from its archive, finished or not.
 
         Args:
             path: The archive (`.jsonl`).
-            objectives: What was optimised; by default the registered metrics that the archive names.
+            objectives: What was optimised, registered ones by name too; by default the registered metrics that the
+                archive names.
 
         Raises:
             ArchiveError: The file is not an archive, or is damaged.
-            ConfigError: A metric of the archive is not registered, and `objectives` are not given.
+            ConfigError: A metric of the archive is not registered, and `objectives` are not given; or a name of these
+                is not registered.
         """
         from nas_compress.loading import load_result
 

@@ -130,6 +130,7 @@ class Study:
             table = ResultsCSV(csv_path, self.problem.metrics, replace=known)
         with table or nullcontext():
             self._keys = {o.name: self._add_context(o) for o in self.problem.metrics}
+            self.archive.begin_run(self._keys, self._reference)
             stop = self._search(table)
             if not self._curve.volumes:
                 self._curve.settle()

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Self
 
 from nas_compress.errors import ArchitectureError, ArchiveError, ConfigError
+from nas_compress.objectives import objectives as registered
 from nas_compress.objectives.base import Objective
 from nas_compress.records import is_archive, read_archive
 from nas_compress.search.trial import Trial
@@ -38,7 +39,8 @@ _OBJECTIVES = {
     "model_size": ("modelsizemb", "modelsize"),
     "bleu": ("bleu",),
 }
-"""Headers, reduced to letters and digits, by the objective that they stand for."""
+"""Headers of others' tables, reduced to letters and digits, by the objective that they stand for. Where it was not
+measured, these tables have 0."""
 
 _BY_HEADER = {header: name for name, headers in _OBJECTIVES.items() for header in headers}
 
@@ -206,13 +208,12 @@ def _read_bytes(path: Path) -> bytes:
 
 def _archive_rows(data: bytes, name: str, space: SearchSpace) -> Rows:
     rows: dict[Architecture, dict[str, float]] = {}
-    for record in read_archive(data, name).records:
+    for architecture, records in read_archive(data, name).latest().items():
         try:
-            values = rows.setdefault(space.canonicalize(record.architecture), {})
+            values = rows.setdefault(space.canonicalize(architecture), {})
         except ArchitectureError as error:
             raise ArchiveError(f"{name} holds an architecture of another space: {error}") from error
-        if record.value is not None:
-            values[record.objective] = record.value
+        values |= {objective: record.value for objective, record in records.items() if record.value is not None}
     return list(rows.items())
 
 
@@ -244,14 +245,19 @@ def _table_rows(text: str, name: str, space: SearchSpace) -> Rows:
 
 def _objectives(header: Sequence[str]) -> dict[str, str]:
     """Return the objectives' names by header, for the headers that are known."""
+    own = {_reduced(registered.entry(name).info["column"]): name for name in registered}
     found: dict[str, str] = {}
     for column in header:
-        objective = _BY_HEADER.get(re.sub(r"[^a-z0-9]", "", column.lower()))
+        objective = (own | _BY_HEADER).get(_reduced(column))
         if objective is not None:
             found[column] = objective
     ignored = [c for c in header if c not in found]
     logger.debug("columns that are not read as objectives: %s", ", ".join(ignored))
     return found
+
+
+def _reduced(header: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", header.lower())
 
 
 def _cells(header: Sequence[str], cells: Sequence[str]) -> Mapping[str, str]:
@@ -283,7 +289,7 @@ def _values(row: Mapping[str, str], objectives: Mapping[str, str], *, zero_is_va
             value = float(text)
         except ValueError:
             raise ValueError(f"{column} = {text!r} is not a number") from None
-        if math.isfinite(value) and (zero_is_value or value != 0):
+        if math.isfinite(value) and (value != 0 or zero_is_value or name not in _OBJECTIVES):
             if name in values:
                 raise ValueError(f"two columns stand for {name}")
             values[name] = value

@@ -281,7 +281,22 @@ def test_a_result_is_read_from_its_archive(tmp_path: Path) -> None:
     assert [o.name for o in result.objectives] == ["acc", "latency"] and [o.name for o in result.limited] == ["macs"]
     assert ids(result.feasible) == ids(result.front()) == [1]
     assert result.provenance["contexts"]["acc"] == {"threads": 1} and result.provenance["search"] == search
-    assert [o.name for o in SearchResult.load(tmp_path / "a.jsonl", [LATENCY]).objectives] == ["latency"]
+    for known in (LATENCY, "latency"):
+        assert SearchResult.load(tmp_path / "a.jsonl", [known]).objectives == (LATENCY,)
+    with pytest.raises(ConfigError, match="the metric 'speed' is not registered here"):
+        SearchResult.load(tmp_path / "a.jsonl", ["speed"])
+
+
+def test_the_point_that_a_search_was_given_is_read_from_its_archive(tmp_path: Path) -> None:
+    with Archive.open(tmp_path / "a.jsonl", {"metrics": ["acc", "latency"]}) as archive:
+        key = archive.add_context({})
+        for point in ({"acc": 60.0, "latency": 9.0}, {"acc": 70.0, "latency": 4.0}):
+            archive.begin_run({"acc": key, "latency": key}, point)
+        record(archive, key, 1, acc=85.0, latency=1.0)
+    result = SearchResult.load(tmp_path / "a.jsonl")
+    assert result.reference_point == point and "(given)" in result.hypervolume_conditions()
+    other = SearchResult.load(tmp_path / "a.jsonl", [LATENCY])
+    assert "(from the first trials)" in other.hypervolume_conditions(), "that point is one of other objectives"
 
 
 def test_what_is_no_archive_of_a_search_is_refused(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from toy import Listed, Quality, Size, build, distinct, toy_space
 
 from nas_compress.archive import Archive
 from nas_compress.errors import ArchiveError
+from nas_compress.result import SearchResult
 from nas_compress.search import SearchProblem
 from nas_compress.space import Architecture, bert_base_sst2, mobilenet_space
 from nas_compress.stopping import StopRules
@@ -64,6 +65,11 @@ def test_published_ofa_table(shared_data: Path) -> None:
         ("Sub-network,Date,MACS,SST-2 Acc", "d,1e9,0.9174", {"macs": 1e9, "acc": pytest.approx(91.74)}),
         ("Sub-network, Date, Latency (ms),Energy (mJ)", "d,,12", {}),
         ("Sub-network,Top-1 Acc (%)", "nan", {}),
+        (
+            "Sub-network,WER (%),F1 (%),Exact Match (%),DE-Score,Model Size (MB)",
+            "0,81.5,70,-0.25,2.5",
+            {"wer": 0.0, "f1": 81.5, "exact_match": 70.0, "de_score": -0.25, "model_size": 2.5},
+        ),
     ],
 )
 def test_headers_of_inc_and_dynas(tmp_path: Path, header: str, cells: str, values: dict[str, float]) -> None:
@@ -116,6 +122,27 @@ def test_an_archive_is_read_with_failed_trials_and_while_it_is_written(tmp_path:
     assert [v for i, (_, v) in enumerate(rows) if i != 1] == [t.values for t in result if t.ok]
     with pytest.raises(ArchiveError, match="architecture of another space"):
         read_results(path, bert_base_sst2())
+
+
+def test_an_archive_is_read_in_the_conditions_of_its_last_run(tmp_path: Path) -> None:
+    path, asks = tmp_path / "a.jsonl", distinct(4)
+
+    def run(conditions: str, num_evals: int) -> list[float]:
+        problem = SearchProblem(SPACE, [Quality(conditions=conditions), Size()])
+        with Archive.open(path, {"search": 1}) as archive:
+            result = Study(problem, Listed(SPACE, asks), archive, build, rules=StopRules(num_evals)).run()
+        assert result.provenance["contexts"] == SearchResult.load(path, [Quality(), Size()]).provenance["contexts"]
+        return [trial.values["acc"] for trial in SearchResult.load(path, [Quality(), Size()])]
+
+    def known() -> int:
+        return sum("acc" in values for _, values in read_results(path, SPACE))
+
+    before = run("one", 4)
+    assert len(before) == known() == 4
+    assert len(run("two", 2)) == known() == 2
+    assert run("one", 4) == before and known() == 4, "nothing was measured, the conditions are those of before"
+    lines = path.read_bytes()
+    assert run("one", 4) == before and path.read_bytes() == lines
 
 
 def test_an_archive_cut_in_its_header_is_empty(tmp_path: Path) -> None:

@@ -110,7 +110,7 @@ def _groups(space: SearchSpace, free: IntMatrix) -> list[list[int]]:
     stage = {c.gene: c.controller for c in space.conditions}
     groups: dict[tuple[object, ...], list[int]] = {}
     for column, gene in enumerate(free):
-        dimension, _, slot = space.gene_names[gene].rstrip("]").partition("[")
+        dimension, _, slot = space.gene_names[gene].removesuffix("]").rpartition("[")
         groups.setdefault((dimension,), []).append(column)
         if (key := (dimension, int(slot))) in stage:
             groups.setdefault((dimension, stage[key]), []).append(column)

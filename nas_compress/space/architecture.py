@@ -52,7 +52,8 @@ class Architecture(Mapping[str, tuple[Value, ...]]):
             values = ast.literal_eval(_WORD.sub(lambda match: match[1] or _PYTHON[match[2]], text))
         except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError) as error:
             raise ArchitectureError(f"not an architecture: {text[:120]!r} (want {{'ks': [...], ...}})") from error
-        if not isinstance(values, dict) or not all(_is_gene_row(row) for row in values.values()):
+        named = isinstance(values, dict) and all(isinstance(name, str) for name in values)
+        if not named or not all(_is_gene_row(row) for row in values.values()):
             raise ArchitectureError(f"not an architecture: {text[:120]!r} (want lists of values by dimension)")
         return cls(values)
 

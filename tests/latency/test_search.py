@@ -53,6 +53,9 @@ def test_the_front_is_measured_once_and_the_result_loads(tmp_path, table):
         assert other.provenance["finalists"] == result.provenance["finalists"]
         assert other.provenance["contexts"] == result.provenance["contexts"]
         assert other.hypervolumes().tolist() == pytest.approx(result.hypervolumes().tolist())
+    assert [t.values for t in SearchResult.load(archive, ["params"])] == [
+        {"params": t.values["params"]} for t in result
+    ]
 
 
 def test_a_table_of_other_conditions_is_refused(tmp_path, table):

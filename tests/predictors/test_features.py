@@ -104,3 +104,12 @@ def test_quantities_that_the_ends_do_not_tell_apart_count_where_they_vary() -> N
 def test_a_space_of_one_has_rows_without_features() -> None:
     space = SearchSpace("one", (Dimension.uniform("k", (3,), 2),))
     assert Features(space)(np.zeros((3, 2), dtype=np.int64)).shape == (3, 0)
+
+
+def test_names_may_have_brackets() -> None:
+    plain, bracketed = (
+        SearchSpace("own", [Dimension(name, ((1, 2, 3),) * 2) for name in names])
+        for names in (("a", "b"), ("stage[0]", "stage[1]]"))
+    )
+    rows = plain.encode(plain.sample(np.random.default_rng(0), 9))
+    assert np.array_equal(Features(bracketed)(rows), Features(plain)(rows))

@@ -134,7 +134,8 @@ def test_unused_genes_may_hold_leftovers():
 
 
 @pytest.mark.parametrize(
-    "text", ["", "[1]", "{'ks': a}", "{'ks': [[1]]}", "{'ks': [null]}", "__import__('os')", "{'ks': {1: 2}}"]
+    "text",
+    ["", "[1]", "{'ks': a}", "{'ks': [[1]]}", "{'ks': [null]}", "__import__('os')", "{'ks': {1: 2}}", "{1: [2]}"],
 )
 def test_text_that_is_no_architecture(text):
     with pytest.raises(ArchitectureError, match="not an architecture"):
