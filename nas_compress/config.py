@@ -164,9 +164,7 @@ class NASConfig(Settings):
 
     @model_validator(mode="after")
     def _place_metrics(self) -> Self:
-        """Let `search.metrics` stand in for those of the approach's section, where that has none of its own."""
-        if self.search.metrics is not None and "metrics" not in self._common.model_fields_set:
-            self._common.metrics = list(self.search.metrics)
+        _ = self._common
         return self
 
     def __eq__(self, other: object) -> bool:
@@ -241,7 +239,10 @@ class NASConfig(Settings):
 
     @property
     def _common(self) -> CommonOptions:
+        """The approach's section, in which `search.metrics` stand where it has none of its own."""
         section: CommonOptions = getattr(self, self.approach)
+        if self.search.metrics is not None and "metrics" not in section.model_fields_set:
+            section.__dict__["metrics"] = self.search.metrics  # not set, so that later ones take their place
         return section
 
     @property
@@ -299,6 +300,7 @@ class NASConfig(Settings):
     @metrics.setter
     def metrics(self, value: list[str]) -> None:
         self._common.metrics = value
+        self.search.metrics = self.search.metrics and value  # where they were given
 
     @property
     def higher_is_better(self) -> list[bool] | None:
@@ -337,8 +339,7 @@ class NASConfig(Settings):
         Raises:
             ConfigError: Everything that is wrong, one problem a line.
         """
-        problems = list(self._problems(own_supernet, own_data, own_strategy, own_algorithm))
-        if problems:
+        if problems := list(self._problems(own_supernet, own_data, own_strategy, own_algorithm)):
             raise config_error(problems, self._source)
 
     def _problems(

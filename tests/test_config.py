@@ -571,3 +571,20 @@ def test_seeds_are_bounded(seed):
 def test_truth_values_are_no_numbers():
     with pytest.raises(ConfigError, match="true is not a number"):
         NASConfig(max_trials=True)
+
+
+def test_metrics_count_wherever_they_are_set_last():
+    config = NASConfig("dynas")
+    config.search.metrics = ["params", "macs"]
+    assert config.metrics == config.section.metrics == ["params", "macs"] == config.to_dict()["dynas"]["metrics"]
+    config.metrics.append("acc")
+    assert config.section.metrics == ["params", "macs", "acc"]
+    config = NASConfig("dynas", metrics=["acc", "macs"])
+    config.metrics = ["acc", "latency"]
+    config.approach = "random"
+    assert config.metrics == config.random.metrics == ["acc", "latency"]
+    config.random.metrics = ["acc", "params"]
+    assert config.metrics == ["acc", "params"] == NASConfig.parse(config.to_dict(), ("nas",)).metrics
+    basic = NASConfig("basic", search_space={"a": [1, 2]}, higher_is_better=[False])
+    basic.search.metrics = ["loss"]
+    assert basic.metrics == ["loss"]
