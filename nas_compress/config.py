@@ -345,8 +345,7 @@ class NASConfig(Settings):
     def _problems(
         self, own_supernet: bool, own_data: bool, own_strategy: bool, own_algorithm: bool
     ) -> Iterator[Problem]:
-        here: Location = ("nas", self.approach)
-        search: Location = ("nas", "search")
+        here, search = ("nas", self.approach), ("nas", "search")
         try:  # lists may have been changed in place, which assignment does not see
             type(self).model_validate(self.to_dict())
         except ValidationError as error:
