@@ -9,19 +9,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from nas_compress.compression.options import PruneOptions
 from nas_compress.compression.prune_channels import channel_widths, prune_channels
 from nas_compress.compression.prune_weights import Layers, magnitude_masks, masked, n_of_m_masks, weight_layers
+from nas_compress.compression.resize import fit_shapes
 from nas_compress.compression.rounds import RoundsFolder
 from nas_compress.data.base import ImageData, batches
-from nas_compress.errors import ConfigError
+from nas_compress.errors import CheckpointError, ConfigError, first_line
+from nas_compress.objectives.modes import evaluating
 from nas_compress.training.config import DistillConfig, FinetuneConfig
 from nas_compress.training.fit import teacher_fingerprint, try_out
 from nas_compress.training.loop import device_of
 from nas_compress.training.trainer import Progress, Teacher, TrainProgress, finetune
-from nas_compress.weights import hash_tensors
+from nas_compress.weights import hash_tensors, load_into
 
 
 @dataclass(frozen=True)
@@ -170,7 +173,7 @@ class _Rounds:
     """
 
     def __init__(self, module: nn.Module, example: Tensor, options: PruneOptions) -> None:
-        self._example, self._options = example, options
+        self._module, self._example, self._options = module, example, options
         self._exclude = options.excluded_op_names
         if options.pattern == "channel":
             self._before = {width.name: width.size for width in channel_widths(module, example, self._exclude)}
@@ -195,12 +198,26 @@ class _Rounds:
                 exclude=self._exclude,
                 of=self._before,
             )
+            self._check_readable(network)
             return nullcontext()
         layers = self._weights(network)
         if (pair := options.n_of_m) is None:
             return masked(layers, magnitude_masks(layers, sparsity, options.pruning_scope))
         n, m = pair
         return masked(layers, n_of_m_masks(layers, m - round(cubic_sparsity(m - n, number, options.rounds)), m))
+
+    def _check_readable(self, network: nn.Module) -> None:
+        """Check that a pruned network can be made of the module and its weights, as it will be when it is read back."""
+        again, state = copy.deepcopy(self._module), network.state_dict()
+        try:
+            fit_shapes(again, state, "the pruned network")
+            load_into(again, state, "the pruned network")
+            with torch.no_grad(), evaluating(again):
+                again(self._example)
+        except (CheckpointError, RuntimeError) as error:
+            raise ConfigError(
+                f"the pruned {type(network).__name__} could not be read back ({first_line(error)}); use pattern 1x1"
+            ) from error
 
     def layers(self, network: nn.Module) -> tuple[PrunedLayer, ...]:
         """Return what is left of each layer that could be pruned."""

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import chain
 from pathlib import Path
 from typing import cast
 
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.conv import _ConvNd
 
 from nas_compress.elastic import Attention
 from nas_compress.errors import CheckpointError
 
-_RESIZABLE = (nn.Conv2d, nn.Linear, nn.LayerNorm, _BatchNorm)
-
 
 def fit_shapes(module: nn.Module, state: Mapping[str, Tensor], source: str | Path = "the state") -> None:
-    """Give every plain layer of a network the widths of a state dictionary, in place; `load_into` then loads it.
+    """Give every layer of a network the widths of a state dictionary, in place; `load_into` then loads it.
 
-    Convolutions keep their kernel sizes, depthwise ones stay depthwise, heads of an attention keep their width. New
-    tensors are zeros.
+    Convolutions keep their kernel sizes, depthwise ones stay depthwise, heads of an attention keep their width. What
+    a module of any other kind holds takes on the shape that it has in the state. New tensors are zeros.
 
     Args:
         module: A freshly extracted sub-network.
@@ -35,11 +35,7 @@ def fit_shapes(module: nn.Module, state: Mapping[str, Tensor], source: str | Pat
         prefix = f"{name}." if name else ""
         if isinstance(part, Attention):
             _fit_heads(part, prefix, state, source)
-        elif isinstance(part, _RESIZABLE):
-            _fit_layer(part, prefix, state, source)
-    for key, tensor in module.state_dict().items():
-        if tensor.shape != state[key].shape:
-            raise _misfit(source, key, tuple(state[key].shape), wanted[key])
+        _fit_layer(part, prefix, state, source)
 
 
 def _check_kinds(wanted: Mapping[str, tuple[int, ...]], state: Mapping[str, Tensor], source: str | Path) -> None:
@@ -62,28 +58,47 @@ def _misfit(source: str | Path, key: str, got: tuple[int, ...], want: tuple[int,
 
 
 def _fit_layer(layer: nn.Module, prefix: str, state: Mapping[str, Tensor], source: str | Path) -> None:
-    weight = state.get(f"{prefix}weight")
-    if weight is None:  # a normalisation without parameters
-        return
-    width = len(weight)
-    if isinstance(layer, nn.Conv2d):
-        if tuple(weight.shape[2:]) != layer.kernel_size:
-            raise _misfit(source, f"{prefix}weight", tuple(weight.shape), tuple(layer.weight.shape))
+    """Give what a module holds itself its shapes in the state, and the numbers of a known layer those that follow."""
+    own = dict(chain(layer.named_parameters(recurse=False), layer.named_buffers(recurse=False)))
+    own = {name: tensor for name, tensor in own.items() if f"{prefix}{name}" in state}
+    shapes = {name: tuple(state[f"{prefix}{name}"].shape) for name in own}
+    if weight := shapes.get("weight") or shapes.get("running_mean"):
+        if isinstance(layer, _ConvNd) and weight[2:] != layer.kernel_size:
+            raise _misfit(source, f"{prefix}weight", weight, tuple(layer.weight.shape))
+        width = _fit_numbers(layer, weight)
+        for name, shape in shapes.items():
+            if width and name != "weight" and shape not in ((), width):
+                raise _misfit(source, f"{prefix}{name}", shape, tuple(own[name].shape))
+    for name, tensor in own.items():
+        if tensor.shape != shapes[name]:
+            zeros = tensor.detach().new_zeros(shapes[name])
+            fitted = nn.Parameter(zeros, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else zeros
+            setattr(layer, name, fitted)
+
+
+def _fit_numbers(layer: nn.Module, weight: tuple[int, ...]) -> tuple[int, ...]:
+    """Give a known layer the numbers that go with the shape of its weight, and return that of its other tensors.
+
+    The shape is empty for any other layer.
+    """
+    if isinstance(layer, _ConvNd):
         if layer.groups == layer.in_channels > 1:
-            layer.groups = width * layer.groups // layer.out_channels
-        layer.out_channels, layer.in_channels = width, weight.shape[1] * layer.groups
-    elif isinstance(layer, nn.Linear):
-        layer.out_features, layer.in_features = weight.shape
-    elif isinstance(layer, nn.LayerNorm):
-        layer.normalized_shape = tuple(weight.shape)
-    elif isinstance(layer, _BatchNorm):
-        layer.num_features = width
-    for name, parameter in layer.named_parameters(recurse=False):
-        zeros = parameter.detach().new_zeros(weight.shape if name == "weight" else width)
-        setattr(layer, name, nn.Parameter(zeros, parameter.requires_grad))
-    for name, buffer in layer.named_buffers(recurse=False):
-        if buffer.ndim:
-            setattr(layer, name, buffer.new_zeros(width))
+            layer.groups = weight[0] * layer.groups // len(layer.weight)
+        ends = weight[0], weight[1] * layer.groups
+        layer.out_channels, layer.in_channels = reversed(ends) if layer.transposed else ends
+        return (layer.out_channels,)
+    if isinstance(layer, nn.Linear):
+        layer.out_features, layer.in_features = weight
+        return (layer.out_features,)
+    if isinstance(layer, nn.LayerNorm):
+        layer.normalized_shape = weight
+    elif isinstance(layer, _NormBase):
+        layer.num_features = weight[0]
+    elif isinstance(layer, nn.PReLU):
+        layer.num_parameters = weight[0]
+    else:
+        return ()
+    return weight
 
 
 def _fit_heads(attention: Attention, prefix: str, state: Mapping[str, Tensor], source: str | Path) -> None:

@@ -176,6 +176,29 @@ def test_what_does_not_fit_fails_before_any_training(data, tmp_path):
     assert steps == []
 
 
+class Counted(nn.Module):
+    """A factor for each channel, stored under a name that says how many there are."""
+
+    def __init__(self, channels):
+        super().__init__()
+        self.factors = nn.Parameter(torch.ones(channels, 1, 1))
+
+    def forward(self, x):
+        return x * self.factors
+
+    def _save_to_state_dict(self, destination, prefix, keep_vars):
+        destination[f"{prefix}factors_{len(self.factors)}"] = self.factors.detach()
+
+
+def test_what_could_not_be_read_back_fails_before_any_training(data):
+    steps = []
+    module = nn.Sequential(nn.Conv2d(1, 16, 3), Counted(16), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 10))
+    message = r"the pruned Sequential could not be read back \(.* it lacks 1\.factors_16 .*\); use pattern 1x1"
+    with pytest.raises(ConfigError, match=message):
+        prune(module, data, 8, options(round_to=1), seed=1, progress=steps.append)
+    assert steps == []
+
+
 def test_excluded_layers_are_left_out(data):
     outcome = prune(subnet(), data, 8, options("1x1", rounds=1, excluded_op_names=["2", "0.*"]), seed=1)
     names = [layer.name for layer in outcome.layers]

@@ -1,5 +1,7 @@
 """Plain networks take on the widths of stored weights."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -82,3 +84,39 @@ def test_normalisations_without_parameters_are_left_alone():
     module = nn.Sequential(nn.Conv2d(1, 4, 3), nn.LayerNorm(6, elementwise_affine=False))
     fit_shapes(module, nn.Sequential(nn.Conv2d(1, 2, 3), nn.LayerNorm(6, elementwise_affine=False)).state_dict())
     assert module(torch.zeros(1, 1, 8, 8)).shape == (1, 2, 6, 6)
+
+
+class Scale(nn.Module):
+    """A factor for each channel, and an offset that is not stored."""
+
+    def __init__(self, channels):
+        super().__init__()
+        self.factors = nn.Parameter(torch.rand(channels, 1, 1))
+        self.register_buffer("offset", torch.ones(1), persistent=False)
+
+    def forward(self, x):
+        return x * self.factors + self.offset
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.PReLU(16),
+        nn.PReLU(),
+        Scale(16),
+        nn.BatchNorm2d(16, affine=False),
+        nn.InstanceNorm2d(16, affine=True),
+        nn.ConvTranspose2d(16, 16, 3, groups=16),
+    ],
+)
+def test_layers_of_any_kind_that_follow_pruned_channels_are_read_back(layer):
+    tail = (nn.Conv2d(16, 4, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
+    module = nn.Sequential(nn.Conv2d(1, 16, 3, padding=1), layer, *tail).eval()
+    pruned, x = copy.deepcopy(module), torch.rand(2, 1, 8, 8)
+    prune_channels(pruned, x, 0.5, exclude=["2"])
+    state = pruned.state_dict()
+    fit_shapes(module, state)
+    load_into(module, state, "x")
+    assert module[0].out_channels == 8
+    assert torch.equal(module(x), pruned(x))
+    assert [str(part) for part in module.modules()] == [str(part) for part in pruned.modules()]
