@@ -224,7 +224,13 @@ class _Channels(Width):
         self._group, self._pruning = group, pruning
 
     def importance(self) -> Tensor:
-        scores: Tensor = self._pruning.importance.GroupMagnitudeImportance(p=2)(self._group)
+        try:
+            scores: Tensor = self._pruning.importance.GroupMagnitudeImportance(p=2)(self._group)
+        except (IndexError, RuntimeError) as error:
+            raise ConfigError(
+                f"channels of {self.name} cannot be pruned, since they are not those of the layers that take them; "
+                f"put {self.name} into excluded_op_names, or use pattern 1x1"
+            ) from error
         return scores
 
     def remove(self, indices: Sequence[int]) -> None:
@@ -250,7 +256,8 @@ def _convolution_widths(module: nn.Module, example: Inputs) -> list[Width]:
         if any(not node.outputs for node in writes):
             continue  # the network's outputs
         layers = sorted(places[n.module] for n in writes if isinstance(n.module, nn.Conv2d | nn.Linear))
-        widths.append((layers[0][0], _Channels(group, tuple(name for _, name in layers), pruning)))
+        if layers:
+            widths.append((layers[0][0], _Channels(group, tuple(name for _, name in layers), pruning)))
     return [width for _, width in sorted(widths, key=lambda each: each[0])]
 
 

@@ -5,6 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch.nn import functional as F
 
 from nas_compress.backends.onnxruntime import OnnxSession, to_onnx
 from nas_compress.compression.prune_channels import channel_widths, prune_channels
@@ -174,6 +175,64 @@ def test_excluded_layers_keep_their_outputs():
 def test_what_cannot_be_pruned_is_refused(layers, message):
     with pytest.raises(ConfigError, match=message):
         prune_channels(nn.Sequential(*layers), torch.zeros(2, 1, 8, 8), 0.5)
+
+
+class ChannelAttention(nn.Module):
+    """ECA: a convolution along the channels gates them (Wang et al., 2020)."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv1d(1, 1, 3, padding=1)
+
+    def forward(self, x):
+        return x * self.conv(x.mean((2, 3)).unsqueeze(1)).sigmoid().squeeze(1)[:, :, None, None]
+
+
+class Padded(nn.Module):
+    """A shortcut that pads channels with zeros (He et al., 2016, option A)."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Conv2d(16, 16, 3, padding=1), nn.Conv2d(16, 32, 3, padding=1)
+
+    def forward(self, x):
+        return F.pad(x, (0, 0, 0, 0, 8, 8)) + self.second(self.first(x).relu())
+
+
+TANGLED = {
+    "gated along the channels": lambda: [ChannelAttention(), nn.Conv2d(16, 32, 1)],
+    "pixels made of channels": lambda: [nn.PixelShuffle(2), nn.Conv2d(4, 32, 1)],
+    "padded": lambda: [Padded()],
+}
+
+
+def tangled(name):
+    torch.manual_seed(0)
+    layers = nn.Sequential(nn.Conv2d(1, 16, 3), *TANGLED[name](), nn.Conv2d(32, 24, 1), nn.Conv2d(24, 8, 1))
+    return nn.Sequential(layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4)).eval(), torch.rand(2, 1, 8, 8)
+
+
+@pytest.mark.parametrize("name", TANGLED)
+def test_channels_that_are_no_channels_elsewhere_are_named_and_can_be_excluded(name):
+    module, x = tangled(name)
+    message = r"channels of 0\.0 cannot be pruned, .*; put 0\.0 into excluded_op_names, or use pattern 1x1"
+    with pytest.raises(ConfigError, match=message):
+        prune_channels(module, x, 0.5)
+    module, x = tangled(name)
+    sizes = prune_channels(module, x, 0.5, exclude=["0.0"])
+    assert sizes[f"0.{len(module[0]) - 2}"] == 16
+    assert module(x).shape == (2, 4)
+
+
+def test_channels_of_transposed_convolutions_stay():
+    module = nn.Sequential(
+        nn.Conv2d(1, 16, 3), nn.ReLU(), nn.ConvTranspose2d(16, 24, 3), nn.ReLU(), nn.Conv2d(24, 16, 3),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 4),
+    ).eval()  # fmt: skip
+    x = torch.rand(2, 1, 8, 8)
+    assert prune_channels(module, x, 0.5) == {"0": 8, "4": 8}
+    assert module[2].weight.shape == (8, 24, 3, 3)
+    assert module(x).shape == (2, 4)
 
 
 @settings(max_examples=25)
