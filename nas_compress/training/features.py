@@ -114,15 +114,17 @@ def token_layers(module: nn.Module, inputs: Sequence[Tensor]) -> list[nn.Module]
     return _layers(module, _calls(module, inputs))
 
 
-_Call = tuple[nn.Module, torch.Size, torch.Size]
-"""A part that was called, and the shapes of its first input and of its output."""
+_Call = tuple[nn.Module, torch.Size | None, torch.Size]
+"""A part that gave a tensor, and the shapes of its first input (None where it is no tensor) and of its output."""
 
 
 def _calls(module: nn.Module, inputs: Sequence[Tensor]) -> list[_Call]:
     calls: list[_Call] = []
 
-    def note(part: nn.Module, given: tuple[Tensor, ...], output: Tensor) -> None:
-        calls.append((part, given[0].shape, output.shape))
+    def note(part: nn.Module, given: tuple[object, ...], output: object) -> None:
+        first = given[0] if given else None  # all by keyword
+        if isinstance(output, Tensor):
+            calls.append((part, first.shape if isinstance(first, Tensor) else None, output.shape))
 
     hooks = [part.register_forward_hook(note) for part in _parts(module)]
     try:
@@ -135,7 +137,7 @@ def _calls(module: nn.Module, inputs: Sequence[Tensor]) -> list[_Call]:
 
 
 def _layers(module: nn.Module, calls: Sequence[_Call]) -> list[nn.Module]:
-    layers = [part for part, before, after in calls if len(before) == 3 and before == after]
+    layers = [part for part, before, after in calls if len(after) == 3 and before == after]
     if not layers:
         raise ConfigError(
             f"features: no stages found in {type(module).__name__}: no part gives maps (n, channels, h, w) or maps "
@@ -157,8 +159,9 @@ def _recorded(parts: Sequence[nn.Module]) -> Iterator[Callable[[], list[Tensor]]
     """Yield a function that returns what parts of a network gave in its latest forward pass."""
     latest: dict[nn.Module, Tensor] = {}
 
-    def note(part: nn.Module, _: tuple[Tensor, ...], output: Tensor) -> None:
-        latest[part] = output
+    def note(part: nn.Module, _: tuple[object, ...], output: object) -> None:
+        if isinstance(output, Tensor):
+            latest[part] = output
 
     hooks = [part.register_forward_hook(note) for part in dict.fromkeys(parts)]
     try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -141,6 +143,29 @@ def test_stages_of_the_largest_and_the_smallest_match(name: str, stages: int) ->
     assert all(p.grad is None for p in modules[0].parameters())
     assert any(p.grad is not None for p in modules[1].parameters())
     assert not any(m._forward_hooks for module in modules for m in module.modules())
+
+
+class Mixed(nn.Module):
+    """A first part, a second one that gives a tuple, and a third one that is called by keyword."""
+
+    def __init__(self, first: nn.Module, second: nn.Module) -> None:
+        super().__init__()
+        self.first, self.second, self.third = first, second, nn.Linear(8, 8)
+
+    def forward(self, x):
+        x = self.first(input=x).flatten(2).mT if isinstance(self.first, nn.Conv2d) else self.first(x[:, 0])
+        x = self.second(x, x, x) if isinstance(self.second, nn.MultiheadAttention) else self.second(x)
+        return self.third(input=x[0]).mean(1)[:, :3]
+
+
+@pytest.mark.parametrize("second", [nn.GRU(8, 8, batch_first=True), nn.MultiheadAttention(8, 2, batch_first=True)])
+def test_parts_may_give_tuples_and_be_called_by_keyword(data: ImageData, second: nn.Module) -> None:
+    images, _ = next(batches(data.train, 4, 8))
+    for first, spatial in ((nn.Conv2d(1, 8, 3), True), (nn.Linear(8, 8), False)):
+        student = Mixed(first, second)
+        ends = [student.first] * (1 if spatial else 4)
+        assert stage_ends(student, images) == (ends, spatial)
+        finetune(student, data, 8, DistillConfig(features=1, **SHORT), teacher=copy.deepcopy(student))
 
 
 def test_the_same_network_has_the_same_features(data: ImageData, make_supernet) -> None:
