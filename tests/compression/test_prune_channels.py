@@ -199,7 +199,30 @@ class Padded(nn.Module):
         return F.pad(x, (0, 0, 0, 0, 8, 8)) + self.second(self.first(x).relu())
 
 
+class Shuffled(nn.Module):
+    """A shuffle of the channels before a depthwise convolution, or in front of a plain one (Zhang et al., 2018)."""
+
+    def __init__(self, groups):
+        super().__init__()
+        self.conv = nn.Conv2d(16, 16 if groups > 1 else 32, 3, groups=groups)
+
+    def forward(self, x):
+        n, channels, height, width = x.shape
+        return self.conv(x.view(n, 2, channels // 2, height, width).transpose(1, 2).reshape(x.shape))
+
+
+class Halves(nn.Module):
+    """One half of the channels gates the other."""
+
+    def forward(self, x):
+        one, other = x.chunk(2, 1)
+        return one * other.sigmoid()
+
+
 TANGLED = {
+    "shuffled": lambda: [nn.ReLU(), Shuffled(1)],
+    "shuffled before a depthwise convolution": lambda: [Shuffled(16), nn.Conv2d(16, 32, 1)],
+    "halved": lambda: [Halves(), nn.Conv2d(8, 32, 1)],
     "gated along the channels": lambda: [ChannelAttention(), nn.Conv2d(16, 32, 1)],
     "pixels made of channels": lambda: [nn.PixelShuffle(2), nn.Conv2d(4, 32, 1)],
     "padded": lambda: [Padded()],
@@ -221,6 +244,50 @@ def test_channels_that_are_no_channels_elsewhere_are_named_and_can_be_excluded(n
     module, x = tangled(name)
     sizes = prune_channels(module, x, 0.5, exclude=["0.0"])
     assert sizes[f"0.{len(module[0]) - 2}"] == 16
+    assert module(x).shape == (2, 4)
+
+
+class Normalized(nn.Module):
+    """Layer normalization and linear layers over the channels, scaled and added (Liu et al., 2022, ConvNeXt)."""
+
+    def __init__(self):
+        super().__init__()
+        self.spatial, self.norm = nn.Conv2d(16, 16, 3, padding=1, groups=16), nn.LayerNorm(16)
+        self.up, self.down, self.scale = nn.Linear(16, 32), nn.Linear(32, 16), nn.Parameter(torch.rand(16))
+
+    def forward(self, x):
+        y = self.norm(self.spatial(x).permute(0, 2, 3, 1))
+        return x + (self.scale * self.down(F.gelu(self.up(y)))).permute(0, 3, 1, 2)
+
+
+class Joined(nn.Module):
+    """What two convolutions give is concatenated with what they take, and normalized."""
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.other = nn.Conv2d(16, 8, 1), nn.Conv2d(16, 8, 3, padding=1)
+        self.norm, self.out = nn.BatchNorm2d(32), nn.Conv2d(32, 16, 1)
+
+    def forward(self, x):
+        return self.out(self.norm(torch.cat([self.one(x), x, self.other(x)], 1)))
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        Normalized(), Joined(), nn.PReLU(16), nn.InstanceNorm2d(16, affine=True), nn.Softmax(1), nn.Hardswish(),
+        nn.Sequential(nn.Conv2d(16, 16, 2, stride=2), nn.ConvTranspose2d(16, 16, 2, stride=2, groups=16)),
+    ],
+)  # fmt: skip
+def test_channels_whose_order_is_of_no_account_are_pruned(part):
+    """Among them what spans the channels, whose outputs do change when some are removed."""
+    module = nn.Sequential(
+        nn.Conv2d(1, 16, 3), part, nn.Conv2d(16, 8, 1), nn.AdaptiveMaxPool2d(3), nn.Flatten(), nn.Linear(72, 4)
+    )
+    x = torch.rand(2, 1, 8, 8)
+    sizes = prune_channels(module.eval(), x, 0.5, round_to=1)
+    assert len(sizes) >= 2
+    assert all(module.get_submodule(name).weight.shape[0] == size for name, size in sizes.items())
     assert module(x).shape == (2, 4)
 
 
