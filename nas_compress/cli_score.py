@@ -44,7 +44,7 @@ def score(
 
     wanted = list(dict.fromkeys(proxies.canonical(name) for name in names or proxies))
     net = _supernet(NASConfig.from_yaml(config), seed)
-    point = named_architecture(net.space, architecture)
+    point = named_architecture(net.space, architecture, in_fp32=True)
 
     import torch
 
@@ -58,20 +58,26 @@ def score(
     console.say(f"random inputs of shape {shapes}, random labels and weights (seed {seed}); CPU threads: {threads}.")
 
 
-def named_architecture(space: SearchSpace, text: str) -> Architecture:
+def named_architecture(space: SearchSpace, text: str, *, in_fp32: bool = False) -> Architecture:
     """Return an architecture of a space by what the command line calls it, in canonical form.
+
+    Args:
+        space: The space.
+        text: What it is called.
+        in_fp32: Whether precisions that it may have are left out.
 
     Raises:
         ArchitectureError: The text is no architecture, or not one of the space.
     """
     from nas_compress.space import Architecture
+    from nas_compress.space.precision import without_precision
 
     ends = {"largest": space.largest, "smallest": space.smallest}
     try:
         point = ends[text]() if text in ends else Architecture.parse(text)
     except ArchitectureError as error:
         raise ArchitectureError(f"ARCHITECTURE: {error}, or largest, or smallest") from None
-    return space.canonicalize(point)
+    return space.canonicalize(without_precision(point) if in_fp32 else point)
 
 
 def _supernet(config: NASConfig, seed: int) -> Supernet:

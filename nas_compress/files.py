@@ -11,7 +11,7 @@ from nas_compress.errors import ConfigError, OutputError
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`, which replaces it if the block succeeds and is removed if not.
 
     The folder is made if need be, and the contents are on disk before the name points at them.
@@ -19,6 +19,7 @@ def replacing(path: Path) -> Iterator[Path]:
     Raises:
         OutputError: The folder or the file cannot be written.
     """
+    path = Path(path)
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

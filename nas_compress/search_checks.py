@@ -45,6 +45,9 @@ if TYPE_CHECKING:
 COMPUTED = ("macs", "params", "model_size")
 """Metrics that are computed for every architecture, measured or not."""
 
+TRAIN_FREE = frozenset({"de_score", "de_score_original"})
+"""Metrics of untrained networks."""
+
 
 def strategy_problems(
     options: SearchOptions, approach: str, algorithm: str | None, here: Location, search: Location
@@ -192,7 +195,7 @@ def score_problems(options: SearchOptions, supernet: str | None, here: Location)
     """
     from nas_compress.proxies.de_score import DEFAULT_WEIGHTS, ORIGINAL_WEIGHTED
 
-    measured = {"de_score", "de_score_original"}.intersection(options.measured)
+    measured = TRAIN_FREE.intersection(options.measured)
     if not measured or not isinstance(options, ScoreOptions):
         return
     weights, kinds = options.weights(), _kinds(supernet)
@@ -322,6 +325,9 @@ def precision_problems(section: SearchOptions, supernet: str | None, here: Locat
     if not needs_data(section.measured):
         reason = "wants a metric of quality, such as acc: without one, the lowest precision is always the best"
         yield Problem((*here, "metrics"), f"{list(section.metrics)} with precision {reason}")
+    for name in sorted(TRAIN_FREE.intersection(section.measured)):
+        reason = "does not go with precision: the score says nothing of quantized networks"
+        yield Problem((*here, "metrics"), f"{name!r} {reason}")
     yield from raised_problems(section.precision.check_machine, (*here, "precision"))
     yield from _engine_problems(section, section.precision.engine, here)
     if supernet is not None:

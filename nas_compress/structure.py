@@ -15,6 +15,7 @@ from nas_compress.errors import ArchitectureError, ConfigError, NASError
 from nas_compress.files import replacing
 from nas_compress.result import SearchResult
 from nas_compress.space import Architecture
+from nas_compress.space.precision import without_precision
 
 if TYPE_CHECKING:
     from torch import nn
@@ -116,7 +117,7 @@ def load_best_structure(
     num_classes: int | None = None,
     seed: int = 0,
 ) -> nn.Module:
-    """Return the network of a structure, in evaluation mode.
+    """Return the network of a structure, in evaluation mode, and in fp32 whatever precisions were searched.
 
     Args:
         structure: A structure, or the file that holds it.
@@ -138,15 +139,16 @@ def load_best_structure(
     found = structure if isinstance(structure, Structure) else Structure.load(structure)
     if supernet is not None:
         _check_given(supernet, num_classes)
+    architecture = without_precision(found.architecture)
     with _naming(path):
         name = getattr(supernet, "name", None)
         if name and name != found.supernet:
             raise ConfigError(f"is of super-network {found.supernet!r}; {name!r} is given")
         net = supernet or load_supernet(found.supernet, trained=False, num_classes=num_classes, seed=seed)
-        net.space.validate(found.architecture)
+        net.space.validate(architecture)
     if checkpoint is not None:
         _inherit(net, checkpoint)
-    return net.extract(found.architecture)
+    return net.extract(architecture)
 
 
 def _check_given(supernet: object, num_classes: int | None) -> None:

@@ -38,6 +38,12 @@ def test_values_are_those_of_python(run):
     assert "random inputs of shape (16, 1, " in done.output
 
 
+def test_an_architecture_with_precisions_is_scored_in_fp32(run):
+    smallest = load_supernet("digits_resnet", trained=False).space.smallest().to_dict()
+    done = run("digits_resnet", str(smallest | {"precision": ["int8"]}), "--names", "params")
+    assert done.exit_code == 0, done.output
+
+
 @pytest.mark.parametrize("supernet", ["digits_resnet", "digits_vit", "tiny_bert", "fsdd_asr"])
 def test_every_score_has_a_value_or_a_reason(run, supernet):
     done = run(supernet, "smallest", "--batch", "4")

@@ -150,6 +150,10 @@ def test_yaml_holds_the_precisions(weights: Path, tmp_path: Path) -> None:
             {"metrics": ["macs", "model_size"]},
             "nas.dynas.metrics: ['macs', 'model_size'] with precision wants a metric",
         ),
+        (
+            {"metrics": ["de_score", "acc"]},
+            "nas.dynas.metrics: 'de_score' does not go with precision: the score says nothing of quantized networks",
+        ),
         ({"supernet": "replay/ofa_mbv3"}, "nas.dynas.precision: does not go with 'replay/ofa_mbv3', whose values come"),
         ({"supernet": "tiny_bert"}, "nas.dynas.precision: does not go with 'tiny_bert', which takes text"),
         ({"supernet": "denas_cnn"}, "nas.dynas.precision: does not go with 'denas_cnn', which shares no weights"),

@@ -34,6 +34,12 @@ def test_texts_and_fractions_survive(tmp_path):
         assert Structure.load(tmp_path / "best.json").architecture == architecture
 
 
+def test_a_structure_with_precisions_is_the_network_in_fp32(path):
+    x = VIT.example_input(2)
+    quantized = Structure("digits_vit", Architecture({**SMALLEST.to_dict(), "precision": ["int8"]}))
+    assert torch.equal(load_best_structure(quantized)(x), load_best_structure(path)(x))
+
+
 def test_the_model_has_the_initial_weights_of_the_seed(path):
     x = VIT.example_input(2)
     assert torch.equal(load_best_structure(path)(x), VIT.extract(SMALLEST)(x))

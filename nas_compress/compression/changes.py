@@ -167,12 +167,10 @@ def _quantize_onnx(state: State, options: QuantizeStep, inputs: list[Inputs]) ->
     from nas_compress.compression.tune import quantize_within
 
     source, target = state.model(FP32), f"steps/{state.step}_int8.onnx"
-    how: dict[str, Any] = {"approach": options.approach, "exclude": options.exclude}
-    # What is not asked for is tuning's to choose.
-    how |= {name: getattr(options, name) for name in ("method", "per_channel") if name in options.model_fields_set}
+    how: dict[str, Any] = {name: getattr(options, name) for name in ("approach", "exclude", "per_channel")}
     result: Outcome = {"models": {f"{CHOSEN} int8": target}, "files": [target]}
     if options.accuracy_criterion is None:
-        quantize_onnx(source, state.folder / target, inputs, **how)
+        quantize_onnx(source, state.folder / target, inputs, method=options.method or "minmax", **how)
         return result
     tuned = quantize_within(
         source,
@@ -181,6 +179,7 @@ def _quantize_onnx(state: State, options: QuantizeStep, inputs: list[Inputs]) ->
         accuracy=_quality_of_file(state),
         criterion=options.accuracy_criterion,
         tuning=options.tuning_criterion,
+        method=options.method,
         **how,
     )
     result["tuning"] = tuned.to_dict()

@@ -62,7 +62,7 @@ class TuningCriterion(Settings):
 
     max_trials: Count = Field(20, description="Quantized models that are evaluated, at most.")
     timeout: Annotated[float, Field(ge=0)] = Field(
-        0, description="Seconds after which no trial begins; 0 for no limit."
+        0.0, description="Seconds after which no trial begins; 0 for no limit."
     )
 
 
@@ -89,8 +89,10 @@ class QuantizeOptions(Settings):
         validation_alias=AliasChoices("calibration_images", "calibration_sampling_size"),
         description="Training images to calibrate on; `calibration_sampling_size` in Intel Neural Compressor.",
     )
-    method: CalibrationMethod = Field(
-        "minmax", description="How ranges of activations are found (engine `onnxruntime`, approach `static`)."
+    method: CalibrationMethod | None = Field(
+        None,
+        description="How ranges of activations are found (engine `onnxruntime`, approach `static`); null: `minmax`, "
+        "and the others where an accuracy criterion does not hold with it.",
     )
     per_channel: bool = Field(True, description="One scale per output channel of a weight (engine `onnxruntime`).")
     exclude: list[str] = Field(

@@ -33,8 +33,8 @@ APPROACHES = ("static", "dynamic")
 
 
 def quantize_onnx(
-    fp32_path: Path,
-    int8_path: Path,
+    fp32_path: str | Path,
+    int8_path: str | Path,
     calibration: Iterable[Inputs],
     *,
     approach: str = "static",
@@ -75,6 +75,7 @@ def quantize_onnx(
         EvaluationError: The model has nothing to quantize, is quantized already, cannot be quantized, or does not run
             afterwards.
     """
+    fp32_path, int8_path = Path(fp32_path), Path(int8_path)
     check_names(approach, method)
     forms = Int8Forms(fp32_path, calibration, approach=approach, reduce_range=reduce_range)
     model = forms.form(method, per_channel, exclude)

@@ -11,7 +11,7 @@ from nas_compress.agent import NAS
 from nas_compress.data import load_data
 from nas_compress.recipe import NasStep, Recipe
 from nas_compress.space import Architecture
-from nas_compress.space.precision import PRECISION
+from nas_compress.space.precision import without_precision
 from nas_compress.supernets import load_supernet, supernets
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ class State:
             found = Architecture(self.outcomes["select"]["architecture"])
         else:
             found = (self.agent.space if self.recipe.step("nas") is not None else self.supernet.space).largest()
-        return Architecture.of_rows({name: found[name] for name in found if name != PRECISION})
+        return without_precision(found)
 
     def searched_methods(self, modules: int) -> list[str | None]:
         """Return how each module of the chosen network is quantized, where precisions were a part of the search.

@@ -83,8 +83,8 @@ class TuningOutcome:
 
 
 def quantize_within(
-    fp32_path: Path,
-    int8_path: Path,
+    fp32_path: str | Path,
+    int8_path: str | Path,
     calibration: Iterable[Inputs],
     *,
     accuracy: Callable[[Path], float],
@@ -92,7 +92,7 @@ def quantize_within(
     tuning: TuningCriterion,
     approach: str = "static",
     method: str | None = None,
-    per_channel: bool | None = None,
+    per_channel: bool = True,
     reduce_range: bool | None = None,
     exclude: Collection[str] = (),
     on_trial: Callable[[Trial], None] | None = None,
@@ -124,6 +124,7 @@ def quantize_within(
         CheckpointError, OutputError, ConfigError, DataError, EvaluationError: See `quantize_onnx`; the last also where
             the accuracy of the fp32 file is not finite.
     """
+    fp32_path, int8_path = Path(fp32_path), Path(int8_path)
     check_names(approach, method or CALIBRATION_METHODS[0])
     start = time.monotonic()
     forms = Int8Forms(fp32_path, calibration, approach=approach, reduce_range=reduce_range)
@@ -135,7 +136,7 @@ def quantize_within(
     deadline = start + tuning.timeout if tuning.timeout else None
     with TemporaryDirectory() as folder:
         trials = _Trials(forms, Path(folder) / "trial.onnx", accuracy, criterion, tuning, before, deadline, on_trial)
-        asked = _Variant(method or CALIBRATION_METHODS[0], per_channel is not False, frozenset(exclude))
+        asked = _Variant(method or CALIBRATION_METHODS[0], per_channel, frozenset(exclude))
         others = CALIBRATION_METHODS[1:] if method is None and approach == "static" else ()
         try:
             reason = _search(trials, asked, others)

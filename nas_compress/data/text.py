@@ -138,12 +138,17 @@ def load_sentences(
         name: Name in records; the last part of the path by default.
 
     Raises:
-        DataError: A file is missing or damaged, or a label is not among those of the training sentences.
+        DataError: A file is missing or damaged, a label is not among those of the training sentences, or some files
+            have pairs of texts and others single ones.
         MissingExtraError: The package `tokenizers` is not installed.
     """
     files = text_parts(path)
     tokenizer = tokenizer if isinstance(tokenizer, Tokenizer) else Tokenizer(tokenizer)
     read = {part: read_sentences(file) for part, file in files.items()}
+    for part, sentences in read.items():
+        if (sentences[0].pair is None) != (read["train"][0].pair is None):
+            has, lacks = (files[p] for p in ((part, "train") if sentences[0].pair is not None else ("train", part)))
+            raise DataError(f"{has} has pairs of texts, {lacks} has single ones; all parts want the same columns")
     classes = _classes(read["train"])
     labels = {part: _labels(sentences, classes, files[part]) for part, sentences in read.items()}
     if "test" not in read:

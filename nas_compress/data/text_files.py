@@ -12,6 +12,7 @@ import gzip
 import json
 import re
 import zlib
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from io import StringIO
@@ -137,7 +138,7 @@ def read_questions(file: Path) -> list[Question]:
 
     Raises:
         DataError: The file cannot be read or has another format; a question has no answer (SQuAD 2.0), or one that is
-            not where the file says.
+            not where the file says; two questions have one id.
     """
     try:
         content = json.loads(_text(file))
@@ -152,6 +153,9 @@ def read_questions(file: Path) -> list[Question]:
         raise DataError(f"{file} is not in SQuAD's format (data, paragraphs, qas, answers): {reason}") from error
     if not questions:
         raise DataError(f"{file} holds no questions")
+    names = Counter(question.id for question in questions)
+    if (name := next((each for each, count in names.items() if count > 1), None)) is not None:
+        raise DataError(f"{file}: the id {name!r} stands for {names[name]} questions; each wants its own")
     return questions
 
 

@@ -74,6 +74,11 @@ def block_groups(space: SearchSpace, by: By) -> tuple[Group, ...]:
     return (Group(stem=True), *(Group(tuple(slots)) for slots in members.values()), Group(head=True))
 
 
+def without_precision(architecture: Architecture) -> Architecture:
+    """Return an architecture without its precisions, if it has any: the network in fp32."""
+    return Architecture.of_rows({name: architecture[name] for name in architecture if name != PRECISION})
+
+
 class PrecisionSpace(SearchSpace):
     """A space with one more dimension, `precision`, whose genes are the precisions of the block groups.
 
@@ -111,7 +116,7 @@ class PrecisionSpace(SearchSpace):
 
     def without(self, architecture: Architecture) -> Architecture:
         """Return an architecture of the base: the same one without its precisions."""
-        return Architecture.of_rows({name: architecture[name] for name in architecture if name != PRECISION})
+        return without_precision(architecture)
 
     def bare(self, encoded: IntMatrix) -> IntMatrix:
         """Return architectures encoded in the base, shape (n, genes of the base)."""

@@ -54,6 +54,10 @@ def within(fp32, int8, images, accuracy, loss=0.0, trials=20, timeout=0, **optio
     )
 
 
+def test_files_may_be_named_by_texts(fp32, int8, images):
+    assert within(fp32, str(int8), images, lambda _: 1.0).accepted and int8.exists()
+
+
 def test_what_holds_as_asked_is_accepted_at_once(fp32, int8, images):
     outcome = within(fp32, int8, images, wants(0))
     assert outcome.accepted and outcome.quantized and outcome.kept_fp32 == () and len(outcome.trials) == 1

@@ -131,6 +131,10 @@ def test_files_of_parts(tokenizer, tmp_path, files):
             "an answer of question '0-0' is empty",
         ),
         (lambda c: c["data"].clear(), "holds no questions"),
+        (
+            lambda c: c["data"][0]["paragraphs"].append(c["data"][0]["paragraphs"][0]),
+            "the id '0-0' stands for 2 questions",
+        ),
     ],
 )
 def test_damaged_files(tmp_path, change, message):

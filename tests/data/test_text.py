@@ -183,6 +183,17 @@ def test_damaged_files(tmp_path, content, message):
         read_sentences(tmp_path / "x.tsv.gz")
 
 
+@pytest.mark.parametrize("part", ["train", "dev"])
+def test_parts_of_which_one_lacks_the_second_text_are_refused(tokenizer, tmp_path, part):
+    for name in ("train", "dev", "test"):
+        pair = ("\ttext_pair", "\tbad") if name != part else ("", "")
+        lines = [f"label\ttext{pair[0]}", *(f"{i % 2}\tgood{pair[1]}" for i in range(20))]
+        (tmp_path / f"{name}.tsv").write_text("\n".join(lines))
+    has, lacks = ("dev", "train") if part == "train" else ("train", "dev")
+    with pytest.raises(DataError, match=rf"{has}.tsv has pairs of texts, \S*{lacks}.tsv has single ones"):
+        load_sentences(tmp_path, tokenizer)
+
+
 def test_an_unknown_label_is_refused(tokenizer, tmp_path):
     write(tmp_path, train=60, test=30)
     (tmp_path / "dev.tsv").write_text("label\ttext\n7\tgood\n")

@@ -51,6 +51,17 @@ def test_round_trip(tmp_path):
     assert Recipe.from_yaml(tmp_path / "recipe.yaml") == whole
 
 
+def test_every_template_reads_back_the_same_text(tmp_path):
+    for name in (n for n in template_names() if "steps" in yaml.safe_load(template_text(n))):
+        (tmp_path / "one.yaml").write_text(template_text(name))
+        texts = []
+        for written in ("two.yaml", "three.yaml"):
+            Recipe.from_yaml(tmp_path / "one.yaml").to_yaml(tmp_path / written)
+            texts.append((tmp_path / written).read_text())
+            (tmp_path / "one.yaml").write_text(texts[-1])
+        assert texts[0] == texts[1], name
+
+
 def test_a_short_search_is_checked_as_it_is_run_and_reads_back(tmp_path):
     short = recipe(TRAIN, {"nas": {"metrics": ["acc", "macs"], "num_evals": 30}}, output=tmp_path)
     short.check()
