@@ -37,7 +37,7 @@ class ImageBatch(Batch):
         self._images, self._layouts = images, layouts
         self._sizes: dict[tuple[int, bool], Tensor] = {}
 
-    def at(self, resolution: int, *, last: bool) -> Tensor:
+    def at(self, resolution: int, *, last: bool = True) -> Tensor:
         """Return the images at a resolution, with the channels last or first."""
         key = resolution, last
         if key not in self._sizes:

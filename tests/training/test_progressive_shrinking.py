@@ -29,9 +29,9 @@ CONFIG = SupernetTrainConfig(**OPTIONS, epochs=5, curve=0)
 
 
 def spied(net: MobileNetSupernet) -> list[Architecture]:
-    """Return the list to which the net adds the architecture of every forward pass."""
+    """Return the list to which the net adds the architecture of every forward pass in training."""
     seen: list[Architecture] = []
-    net.register_forward_pre_hook(lambda *_: seen.append(net._active))
+    net.register_forward_pre_hook(lambda *_: seen.append(net._active) if net.training else None)
     return seen
 
 
