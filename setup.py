@@ -56,6 +56,7 @@ setup(
             "pytest-timeout>=2.3",
             "pytest-xdist>=3.5",
             "hypothesis>=6.100",
+            "jsonschema>=4.18",
             "ruff>=0.6",
             "mypy>=1.11",
             "types-PyYAML",

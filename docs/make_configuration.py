@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from nas_compress.approaches import OPTIONS, BasicConfig, SearchOptions, SupernetSearch
+from nas_compress.approaches import OPTIONS, BasicConfig, SupernetSearch
 from nas_compress.compression.options import AccuracyCriterion, PruneTraining, TuningCriterion
 from nas_compress.config import NASConfig, SearchConfig
 from nas_compress.objectives.config import LatencyConfig, TimingConfig
@@ -79,8 +79,9 @@ def render() -> str:
     parts += [_section("`nas`", NASConfig), _section("`nas.search`", SearchConfig)]
     shared = ", ".join(f"`nas.{name}`" for name in OPTIONS)
     parts.append(_section(f"{shared}: what they share", SupernetSearch))
-    for name, model in OPTIONS.items():
-        parts.append(_section(f"`nas.{name}`", model, leave_out=SearchOptions.model_fields))
+    for name, options in OPTIONS.items():
+        section = next(models_in(NASConfig.model_fields[name].annotation))
+        parts.append(_section(f"`nas.{name}`", section, leave_out=_shared(section), about=options))
     parts.append(_section("`nas.basic`", BasicConfig))
     shared = "`latency` of a section, of a recipe, of the `nas` and of the `benchmark` step"
     parts.append(_section(shared, TimingConfig))
@@ -103,8 +104,16 @@ def render() -> str:
     return "\n".join(parts)
 
 
-def _section(title: str, model: type[BaseModel], leave_out: Collection[str] = ()) -> str:
-    summary = (model.__doc__ or "").strip().partition("\n\n")[0]
+def _shared(section: type[BaseModel]) -> set[str]:
+    """Return the keys of a section that are to it what they are to all."""
+    fields = SupernetSearch.model_fields.items()
+    return {name for name, field in fields if _row(name, field) == _row(name, section.model_fields[name])}
+
+
+def _section(
+    title: str, model: type[BaseModel], leave_out: Collection[str] = (), about: type[BaseModel] | None = None
+) -> str:
+    summary = ((about or model).__doc__ or "").strip().partition("\n\n")[0]
     fields = {name: field for name, field in model.model_fields.items() if name not in leave_out}
     lines = [f"### {title}", "", summary, ""]
     if fields:

@@ -22,7 +22,7 @@ from nas_compress.basic import (
 )
 from nas_compress.config import NASConfig
 from nas_compress.constraints import parse_constraint
-from nas_compress.data import load_data
+from nas_compress.data import check_data, load_data
 from nas_compress.errors import ConfigError, EvaluationError
 from nas_compress.latency.finalists import measure_front
 from nas_compress.objectives import AnalyticObjective
@@ -36,7 +36,7 @@ from nas_compress.space import Architecture, SearchSpace
 from nas_compress.stopping import StopRules
 from nas_compress.structure import best_structure, structure_path
 from nas_compress.study import Study, StudyProgress
-from nas_compress.supernets import load_supernet, replay_of, supernets
+from nas_compress.supernets import check_supernet, load_supernet, replay_of, supernets
 from nas_compress.supernets.precision_config import in_precisions
 from nas_compress.warm_start import warm_started
 
@@ -90,9 +90,7 @@ class NAS:
         if not isinstance(config, NASConfig | str | Path):
             raise ConfigError(f"NAS wants a NASConfig or the path of a YAML file, got {type(config).__name__}")
         self.config = config if isinstance(config, NASConfig) else NASConfig.from_yaml(config)
-        self._own_supernet = supernet
-        self._own_data = data
-        self._own_strategy = strategy
+        self._own_supernet, self._own_data, self._own_strategy = supernet, data, strategy
         self.model_builder = model_builder
         self.train_func = train_func
         self.eval_func = eval_func
@@ -103,6 +101,8 @@ class NAS:
         self._loaded_data: tuple[Any, Data] | None = None
         self._load_replay = lru_cache(maxsize=1)(load_replay)
         self._check()
+        check_supernet(supernet)
+        check_data(data)
 
     def _check(self) -> None:
         self.config.check(

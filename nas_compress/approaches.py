@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar, get_args
 from pydantic import Field, model_validator
 
 from nas_compress.constraints import limit_texts
-from nas_compress.denas_keys import ENGINE, STRATEGIES, SUPERNETS, ModelType, SearchEngine, translated
+from nas_compress.denas_keys import DENAS_KEYS, ENGINE, STRATEGIES, SUPERNETS, ModelType, SearchEngine, translated
 from nas_compress.objectives import objectives
 from nas_compress.objectives.config import LatencyConfig, ScoreOptions
 from nas_compress.option_values import AlgorithmOptions, Constraints, Plain, Point, Predictors, Probability
@@ -243,9 +243,10 @@ class FullOptions(GenerationsOptions):
 
 
 class DenasOptions(ScoreOptions, AlgorithmicOptions):
-    """DE-NAS: search for the best train-free score under limits; DE-NAS's own keys are understood."""
+    """DE-NAS: search for the best train-free score under limits; DE-NAS's own keys are understood (docs/denas.md)."""
 
     starts_with_largest: ClassVar[bool] = False
+    other_keys = DENAS_KEYS
 
     metrics: Metrics = Field(
         default_factory=lambda: ["de_score"],
@@ -359,8 +360,11 @@ PREDICTING: tuple[str, ...] = tuple(name for name, options in OPTIONS.items() if
 """The approaches that search on predictions, with an inner algorithm."""
 
 
-STRATEGY_OPTIONS = ("predictor", "batch", "generations", "validation_only", "training_samples")
-"""What `SearchOptions.strategy_options` hands to a strategy: without effect where that is a user's own."""
+STRATEGY_OPTIONS = (
+    *("predictor", "batch", "generations", "validation_only", "training_samples"),
+    *("search_engine", "select_num", "crossover_num", "mutation_num", "m_prob", "s_prob"),
+)
+"""What stands for a strategy or is handed to it: without effect where that is a user's own."""
 
 
 def default_algorithm(options: SearchOptions, approach: str) -> str:

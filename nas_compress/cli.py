@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 USER_ERROR = 2
 INTERRUPTED = 130
+RESUMED = ("search", "compress", "train-supernet", "build-lut")
 
 
 class _Commands(TyperGroup):
@@ -40,7 +41,8 @@ class _Commands(TyperGroup):
             console.complain(f"error: {error}")
             raise SystemExit(USER_ERROR) from None
         except KeyboardInterrupt:
-            console.complain("interrupted; training and measurements are kept: the same command goes on from there")
+            kept = "; training and measurements are kept: the same command goes on from there"
+            console.complain(f"interrupted{kept if ctx.invoked_subcommand in RESUMED else ''}")
             raise SystemExit(INTERRUPTED) from None
 
 

@@ -47,8 +47,11 @@ __all__ = ["APPROACHES", "Approach", "NASConfig", "SearchConfig", "SearchOptions
 
 log = logging.getLogger(__name__)
 
-_INC_SECTIONS = ("version", "model", "device", "quantization", "tuning", "train", "evaluation")
-"""Top-level sections of INC's files that are not about the search."""
+_INC_SECTIONS = (
+    *("version", "model", "device", "use_bf16", "optimization_level", "quantization", "graph_optimization"),
+    *("mixed_precision", "tuning", "train", "pruning", "distillation", "auto_distillation", "evaluation"),
+)
+"""Top-level keys of INC 2.x's files that are not about the search."""
 
 Choices = dict[str, list[bool | int | float | str]]
 """Values by name."""
@@ -339,12 +342,10 @@ class NASConfig(Settings):
         Raises:
             ConfigError: Everything that is wrong, one problem a line.
         """
-        if problems := list(self._problems(own_supernet, own_data, own_strategy, own_algorithm)):
+        if problems := list(self._wrong(own_supernet, own_data, own_strategy, own_algorithm)):
             raise config_error(problems, self._source)
 
-    def _problems(
-        self, own_supernet: bool, own_data: bool, own_strategy: bool, own_algorithm: bool
-    ) -> Iterator[Problem]:
+    def _wrong(self, own_supernet: bool, own_data: bool, own_strategy: bool, own_algorithm: bool) -> Iterator[Problem]:
         here, search = ("nas", self.approach), ("nas", "search")
         try:  # lists may have been changed in place, which assignment does not see
             type(self).model_validate(self.to_dict())

@@ -244,12 +244,17 @@ def show_compression(result: CompressionResult) -> None:
 
 
 def _show_table(title: str, headers: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print a table: words of headers break lines where it is narrow, figures never do; none is cut off."""
     table = Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 1))
+    rows = list(rows)
     for column, header in enumerate(headers):
-        table.add_column(header, justify="right" if 0 < column and header else "left", no_wrap=bool(header))
+        figures = [row[column] for row in rows]
+        whole = [*header.split(), *(figures if header else " ".join(figures).split())]
+        width = max(map(len, whole), default=0)
+        table.add_column(header, justify="right" if 0 < column and header else "left", min_width=width)
     for row in rows:
         table.add_row(*row)
-    _out.print(table)
+    _out.print(table, crop=False)
 
 
 def show_popdb(found: PopDB, left_out: int = 0) -> None:

@@ -53,8 +53,12 @@ _LIMITS: Mapping[str, tuple[str, str, float, str]] = {
 _SIZES = ("population", "crossover_num", "mutation_num")
 """What the size of a generation follows from; null, 0 and the like are left for validation."""
 
-DENAS_KEYS: tuple[str, ...] = ("population_num", "max_epochs", *_LIMITS)
-"""Keys of DE-NAS's files that stand for keys of ours."""
+DENAS_KEYS: Mapping[str, Mapping[str, Any]] = {
+    "population_num": {"type": "integer", "minimum": 1},
+    "max_epochs": {"type": "integer", "minimum": 1},
+    **{key: {"type": ["number", "null"], "exclusiveMinimum": 0} for key in _LIMITS},
+}
+"""Keys of DE-NAS's files that stand for keys of ours, with the JSON schema of their values."""
 
 
 def translated(section: Mapping[str, Any], population: int) -> dict[str, Any]:

@@ -74,8 +74,8 @@ class MissingExtraError(NASError):
     """
 
     def __init__(self, package: str, extra: str, reason: str = "is not installed") -> None:
-        target = f"'nas-compress[{extra}]'" if extra else "nas-compress"
-        super().__init__(f"{package} {reason}; install it with: pip install {target}")
+        target = f"'.[{extra}]'" if extra else "."
+        super().__init__(f"{package} {reason}; install it with: pip install {target} (in nas-compress's source folder)")
 
 
 def first_line(error: BaseException) -> str:

@@ -52,7 +52,9 @@ def _plain(value: object) -> object:
 Constraints = dict[str, Annotated[str | list[str], BeforeValidator(_limits)]]
 """Limits per metric: a text, or a list of texts that must all be met."""
 
-Point = dict[str, Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]]
+_Number = Annotated[float, BeforeValidator(_number, json_schema_input_type=float | str), Field(allow_inf_nan=False)]
+
+Point = dict[str, _Number]
 """A value per metric, in natural units."""
 
 Predictors = Annotated[str | dict[str, str] | None, BeforeValidator(_predictors)]

@@ -15,10 +15,13 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    GetJsonSchemaHandler,
     ValidationError,
     ValidationInfo,
     field_validator,
 )
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 from nas_compress.errors import ConfigError, suggest
 
@@ -77,10 +80,12 @@ class Settings(BaseModel):
 
     Attributes:
         where: Keys that lead to this section in a YAML document, for error messages.
+        other_keys: Keys that a file may have instead of a field's name, with the JSON schema of their values.
     """
 
     model_config = ConfigDict(extra="forbid", validate_assignment=True, validate_default=False)
     where: ClassVar[Location] = ()
+    other_keys: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
 
     def __init__(self, **values: Any) -> None:
         try:
@@ -99,6 +104,12 @@ class Settings(BaseModel):
             super().__setattr__(name, value)
         except ValidationError as error:
             raise config_error(problems_of(error, type(self), self.where)) from None
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        described = handler(schema)
+        handler.resolve_ref_schema(described).setdefault("properties", {}).update(cls.other_keys)
+        return described
 
     @field_validator("*", mode="before")
     @classmethod

@@ -133,12 +133,14 @@ def load_best_structure(
         ArchitectureError: The architecture is not in the super-network's space.
         CheckpointError: The weights are missing, damaged, or of another net.
     """
-    from nas_compress.supernets import load_supernet
+    from nas_compress.supernets import check_supernet, load_supernet
 
     path = None if isinstance(structure, Structure) else structure
     found = structure if isinstance(structure, Structure) else Structure.load(structure)
     if supernet is not None:
-        _check_given(supernet, num_classes)
+        check_supernet(supernet)
+        if num_classes is not None:
+            raise ConfigError("num_classes and supernet are both given; the super-network has its own logits, give one")
     architecture = without_precision(found.architecture)
     with _naming(path):
         name = getattr(supernet, "name", None)
@@ -149,16 +151,6 @@ def load_best_structure(
     if checkpoint is not None:
         _inherit(net, checkpoint)
     return net.extract(architecture)
-
-
-def _check_given(supernet: object, num_classes: int | None) -> None:
-    """Check what is given as a super-network, and that nothing is asked for that it has already."""
-    from nas_compress.supernets.base import Supernet
-
-    if not isinstance(supernet, Supernet):
-        raise ConfigError(f"supernet is a {type(supernet).__name__}; wants a super-network, as load_supernet returns")
-    if num_classes is not None:
-        raise ConfigError("num_classes and supernet are both given; the super-network has its own logits, give one")
 
 
 @contextmanager

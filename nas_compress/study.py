@@ -31,7 +31,7 @@ from nas_compress.tables import ResultsCSV
 logger = logging.getLogger(__name__)
 
 HOPELESS = 10
-"""Number of first trials after which a search is given up if all of them failed, at the end of what was asked for."""
+"""Number of first trials after which a search is given up if all of them failed."""
 
 
 @dataclass(frozen=True)
@@ -142,9 +142,7 @@ class Study:
         stop: Stop | None = None
         while stop is None:
             stop = self._watch.due() or self._step(table)
-            hopeless = stop is not None or len(self._trials) >= HOPELESS
-            if hopeless and not any(trial.ok for trial in self._trials):
-                raise self._nothing_works()
+        self._check_any_works()
         logger.info("the search ends after %d trials: %s", len(self._trials), stop.reason)
         return stop
 
@@ -156,6 +154,8 @@ class Study:
         for architecture in asked:
             batch.append(self._try(self.problem.space.canonicalize(architecture), table))
             self._check_largest(batch[-1])
+            if len(self._trials) == HOPELESS:
+                self._check_any_works()
             if len(batch) < len(asked) and (stop := self._watch.out_of_time()):
                 return stop
         if not asked:
@@ -255,14 +255,14 @@ class Study:
         """Return a limit that refers to a value of the largest architecture which is not known, if there is one."""
         return next((c for c in self.problem.constraints if c.relative and c.name not in self._largest), None)
 
-    def _nothing_works(self) -> EvaluationError:
+    def _check_any_works(self) -> None:
+        """Raise `EvaluationError` if no trial so far could be measured."""
         trials = self._trials
         if not trials:
-            return EvaluationError("the strategy asked for no architecture")
-        return EvaluationError(
-            f"none of the first {len(trials)} architectures could be measured. The first one: {trials[0].error}"
-            f"{self._remedy()}"
-        )
+            raise EvaluationError("the strategy asked for no architecture")
+        if not any(trial.ok for trial in trials):
+            reason = f"none of the first {len(trials)} architectures could be measured"
+            raise EvaluationError(f"{reason}. The first one: {trials[0].error}{self._remedy()}")
 
     def _remedy(self) -> str:
         files = " and ".join(str(path) for path in (self.archive.path, self._csv_path) if path is not None)

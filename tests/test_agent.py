@@ -369,6 +369,23 @@ def test_options_without_effect_beside_a_strategy_of_ones_own_are_refused(config
     assert "nas.dynas.algorithm_options.mutation: has no effect beside a strategy of" in str(refused.value)
 
 
+def test_options_of_denas_are_refused_beside_a_strategy_of_ones_own(config):
+    config.approach, config.denas = "denas", {"supernet": config.dynas.supernet, "search_engine": "RandomSearchEngine"}
+    config.denas.m_prob, config.denas.select_num = 0.5, 3
+    with pytest.raises(ConfigError) as refused:
+        NAS(config, strategy=FromTheEnd)
+    for name in ("search_engine: 'RandomSearchEngine'", "m_prob: 0.5", "select_num: 3"):
+        assert f"nas.denas.{name} has no effect beside a strategy of your own" in str(refused.value)
+
+
+@pytest.mark.parametrize("given", ["digits_mbv3", object])
+def test_what_is_no_super_network_or_no_data_is_refused(config, given):
+    with pytest.raises(ConfigError, match=f"supernet is a {type(given).__name__}; wants a super-network"):
+        NAS(config, supernet=given)
+    with pytest.raises(ConfigError, match=f"data is a {type(given).__name__}; wants data"):
+        NAS(config, data=given)
+
+
 class Start:
     """An object without a text of its own: the default one holds its address."""
 

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from nas_compress.cli import app
 from nas_compress.config import NASConfig
 from nas_compress.documents import template_names, template_text
-from nas_compress.recipe import STEP_NAMES
+from nas_compress.recipe import STEP_NAMES, Recipe
 from nas_compress.supernets import supernets
 
 SEARCH = "nas: {dynas: {supernet: digits_mbv3, metrics: [macs, params], population: 10, num_evals: 20}}"
@@ -34,6 +34,18 @@ def test_list_shows_every_name(run):
     assert code == 0
     for name in [*supernets, *STEP_NAMES, *template_names(), "digits", "latency", "onnxruntime", "dynas", "gp"]:
         assert f"  {name} " in out
+
+
+@pytest.mark.parametrize(("command", "kept"), [("search", True), ("compress", True), ("list", False)])
+def test_an_interrupted_command_says_that_work_is_kept_where_it_is(run, monkeypatch, command, kept):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(NASConfig, "from_yaml", interrupted)
+    monkeypatch.setattr(Recipe, "from_yaml", interrupted)
+    monkeypatch.setattr("nas_compress.console.show_names", interrupted)
+    code, _, err = run(command, *([] if command == "list" else ["x"]))
+    assert code == 130 and err.startswith("interrupted") and ("are kept" in err) == kept
 
 
 def test_the_package_is_the_same_command():

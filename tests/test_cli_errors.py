@@ -110,7 +110,7 @@ SEARCHES = {
     ),
     "missing extra": (
         config(METRICS, "metrics: [latency]\n    latency: {backend: ipex}"),
-        "pip install 'nas-compress[ipex]'",
+        "pip install '.[ipex]' (in nas-compress's source folder)",
     ),
     "results path is a folder": (
         config(METRICS, METRICS + "\n    results_csv_path: ."),

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import jsonschema
 import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
@@ -531,7 +532,15 @@ def test_problems_of_a_check_carry_the_line(tmp_path):
     assert message(NASConfig.from_yaml(path).check).startswith(f"{path}, line 3: nas.dynas.supernet: unknown")
 
 
-def test_json_schema_accepts_the_templates():
+@pytest.mark.parametrize("section", ["model", "use_bf16", "graph_optimization", "pruning", "auto_distillation"])
+def test_other_sections_of_inc_files_are_ignored_aloud(tmp_path, caplog, section):
+    (tmp_path / "inc.yaml").write_text(f"{section}: {{name: x}}\nnas: {{approach: dynas}}\n")
+    with caplog.at_level("WARNING"):
+        assert NASConfig.from_yaml(tmp_path / "inc.yaml").approach == "dynas"
+    assert repr(section) in caplog.text
+
+
+def test_json_schema_describes_every_field():
     schema = NASConfig.json_schema()
     assert schema["properties"]["nas"]["properties"].keys() >= {"approach", "search", *APPROACHES}
     dynas = schema["$defs"]["DynasConfig"]
@@ -540,9 +549,10 @@ def test_json_schema_accepts_the_templates():
 
 
 @pytest.mark.parametrize("name", [n for n in template_names() if "nas" in yaml.safe_load(template_text(n))])
-def test_templates_load(name):
+def test_templates_load_and_fit_the_schema(name):
     config = NASConfig.from_yaml(name)
     assert config.section.supernet
+    jsonschema.validate(yaml.safe_load(template_text(name)), NASConfig.json_schema())
 
 
 def test_metrics_of_the_search_serve_whatever_the_approach_is():

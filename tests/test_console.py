@@ -115,6 +115,17 @@ def test_a_recipe_ends_with_its_limits(printed, tmp_path):
     assert "chosen int8 against chosen fp32: 2.00" in text and "batch 8, 1 thread" in text
 
 
+@pytest.mark.parametrize("columns", [40, 80, 200])
+def test_no_figure_of_a_table_is_cut_off(columns, monkeypatch, capsys):
+    monkeypatch.setattr(console, "_out", Console(width=columns))
+    headers = ["network", "test accuracy (%)", "MACs", "parameters", "file (kB)", "latency (ms)", ""]
+    row = ["largest fp32", "99.16 ± 0.55", "3,239,168", "205,586", "829.3", "0.2089 ± 0.0090", "a word"]
+    console._show_table("Exported files, measured", headers, [row, ["", *row[1:]]])
+    text = capsys.readouterr().out
+    assert all(text.count(cell) == 2 for cell in row[1:-1]) and row[0] in text
+    assert "…" not in text and max(map(len, text.splitlines())) <= max(columns, 90)
+
+
 def test_progress_is_told_in_lines_where_there_is_no_terminal(capsys, monkeypatch):
     clock = iter([0.0, 1.0, 12.0, 13.0, 24.0])
     monkeypatch.setattr(console.time, "monotonic", lambda: next(clock))

@@ -105,6 +105,7 @@ class QuantizeOptions(Settings):
         default_factory=TuningCriterion, description="When to give up on the accuracy criterion."
     )
 
+    other_keys = {"calibration_sampling_size": {"type": "integer", "minimum": 1}}
     onnxruntime_only: ClassVar[frozenset[str]] = frozenset({"method", "per_channel", "exclude"})
     of_calibration: ClassVar[frozenset[str]] = frozenset({"method", "calibration_images"})
 

@@ -171,6 +171,20 @@ def task_of(name: str) -> str:
     return str(data_sources.entry(name).info.get("task", "images"))
 
 
+def check_data(data: object) -> None:
+    """Check that what a user gives as data are some of those that data sources deliver, or None.
+
+    Raises:
+        ConfigError: They are not.
+    """
+    if data is None:
+        return
+    from nas_compress.data import base, speech, text, translation
+
+    if not isinstance(data, base.ImageData | text.TextData | translation.TranslationData | speech.SpeechData):
+        raise ConfigError(f"data is a {type(data).__name__}; wants data, as load_data returns them")
+
+
 def load_data(name: str, path: str | Path | None = None, options: Mapping[str, Any] | None = None) -> Data:
     """Load a data source by name.
 

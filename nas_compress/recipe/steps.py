@@ -37,7 +37,7 @@ class TrainSupernetStep(SupernetTrainOptions):
 
 
 class NasStep(ConcurrentOptions, FullOptions, DynasOptions, EvolutionaryOptions, DenasOptions):
-    """Search the super-network; the options of the approaches stand side by side, those of others are refused."""
+    """Search the super-network; options of other approaches are refused, defaults are those of `nas.APPROACH`."""
 
     where: ClassVar[Location] = ("nas",)
 
@@ -132,7 +132,7 @@ def _meaning(text: str) -> tuple[str, str, float]:
     return condition.figure, condition.op, condition.bound
 
 
-ConditionList = Annotated[list[ConditionText], BeforeValidator(_listed)]
+ConditionList = Annotated[list[ConditionText], BeforeValidator(_listed, json_schema_input_type=str | list[str])]
 
 
 class Conditional(Settings):

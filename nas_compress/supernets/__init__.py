@@ -62,6 +62,20 @@ supernets: Registry[Callable[..., Supernet]] = Registry(
 )
 
 
+def check_supernet(supernet: object) -> None:
+    """Check that what a user gives as a super-network is one, or None.
+
+    Raises:
+        ConfigError: It is not.
+    """
+    if supernet is None:
+        return
+    from nas_compress.supernets.base import Supernet
+
+    if not isinstance(supernet, Supernet):
+        raise ConfigError(f"supernet is a {type(supernet).__name__}; wants a super-network, as load_supernet returns")
+
+
 def load_supernet(
     name: str,
     checkpoint: str | Path | None = None,
@@ -123,4 +137,4 @@ def _takes(net: Supernet, path: Path) -> bool:
     return True
 
 
-__all__ = ["load_supernet", "replay_of", "supernets"]
+__all__ = ["check_supernet", "load_supernet", "replay_of", "supernets"]

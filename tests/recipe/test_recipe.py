@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import jsonschema
 import pytest
 import yaml
 
@@ -359,8 +360,30 @@ def test_json_schema_describes_steps_as_names_or_mappings_of_one_key():
 
 
 @pytest.mark.parametrize("name", [n for n in template_names() if "steps" in yaml.safe_load(template_text(n))])
-def test_templates_load(name):
+def test_templates_load_and_fit_the_schema(name):
     assert Recipe.from_yaml(name).name == name
+    jsonschema.validate(yaml.safe_load(template_text(name)), Recipe.json_schema())
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        {"nas": {"approach": "denas", "population_num": 20, "max_epochs": 5, "budget_model_size": 2e6}},
+        {"nas": {"reference_point": {"acc": 80, "macs": "2M"}}},
+        {"quantize": {"calibration_sampling_size": 64, "skip_if": "not faster"}},
+        {"prune": {"target_sparsity": 0.3, "stop_if": ["accuracy drop > 1 %"]}},
+    ],
+)
+def test_whatever_is_read_fits_the_schema(step):
+    data = {"supernet": "digits_mbv3", "steps": [step]}
+    jsonschema.validate(data, Recipe.json_schema())
+    assert Recipe.model_validate(data).steps[0].name in step
+
+
+@pytest.mark.parametrize("step", [{"nas": {"popsize": 3}}, {"quantize": {"calibration_sampling_size": "x"}}])
+def test_what_is_not_read_does_not_fit_the_schema(step):
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({"supernet": "digits_mbv3", "steps": [step]}, Recipe.json_schema())
 
 
 def test_a_search_config_is_told_apart(tmp_path):
@@ -423,7 +446,7 @@ def test_onnx_runtime_is_looked_for_before_any_work(monkeypatch):
 
     monkeypatch.setattr(backends.get("onnxruntime"), "check", classmethod(missing))
     text = message(recipe(TRAIN, SEARCH, "select").check)
-    assert "steps[2].select: onnxruntime is not installed; install it with: pip install nas-compress" in text
+    assert "steps[2].select: onnxruntime is not installed; install it with: pip install ." in text
 
 
 def test_precisions_can_be_restricted():
