@@ -28,7 +28,7 @@ DELAY = 0.004
 def search(strategy: str, stem: Path) -> None:
     """Run one search to its end: two measured objectives, some failures, one computed objective."""
     space = toy_space()
-    objectives = [Quality(distinct(300, seed=7), delay=DELAY), Size(), Speed(delay=DELAY, nan=True)]
+    objectives = [Quality(distinct(1500, seed=7)[::5], delay=DELAY), Size(), Speed(delay=DELAY, nan=True)]
     with Archive.open(
         stem.with_suffix(".jsonl"), {"strategy": strategy, "seed": 5, "space": space.describe()}
     ) as archive:

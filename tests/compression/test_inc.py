@@ -389,7 +389,7 @@ def _ipex_works():
 
 @pytest.mark.skipif(_ipex_works(), reason="IPEX is installed")
 def test_smoothquant_without_ipex_names_the_extra(small, images):
-    with pytest.raises(MissingExtraError, match=r"nas-compress\[ipex\]"):
+    with pytest.raises(MissingExtraError, match=r"pip install '\.\[ipex\]'"):
         quantize_inc(small, images[:2], [images], approach="smoothquant")
 
 

@@ -65,7 +65,7 @@ def test_tokenizer_that_is_missing_or_damaged(vocabulary, tmp_path, monkeypatch)
     with pytest.raises(DataError, match="is not a tokenizer"):
         Tokenizer(tmp_path)
     monkeypatch.setitem(__import__("sys").modules, "tokenizers", None)
-    with pytest.raises(MissingExtraError, match=r"tokenizers is not installed.*nas-compress\[hf\]"):
+    with pytest.raises(MissingExtraError, match=r"tokenizers is not installed.*pip install '\.\[hf\]'"):
         Tokenizer(vocabulary)
 
 

@@ -154,7 +154,7 @@ def test_wrong_encodings(files, tmp_path):
 
 def test_without_the_library(files, monkeypatch):
     monkeypatch.setitem(sys.modules, "tokenizers", None)
-    with pytest.raises(MissingExtraError, match=r"tokenizers is not installed.*nas-compress\[translation\]"):
+    with pytest.raises(MissingExtraError, match=r"tokenizers is not installed.*pip install '\.\[translation\]'"):
         load(files, ("de", "en"))
 
 
