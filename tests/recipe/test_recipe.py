@@ -418,7 +418,7 @@ def test_a_pattern_wants_no_quotes(tmp_path):
 @pytest.mark.parametrize(
     ("step", "where", "reason"),
     [
-        ({"prune": {}}, "steps[3].prune.pattern", "torch-pruning is not installed; install it with: pip install nas"),
+        ({"prune": {}}, "steps[3].prune.pattern", "torch-pruning is not installed; install it with: pip install '.["),
         ({"quantize": {"engine": "inc"}}, "steps[3].quantize.engine", "no-inc is not installed; install it with: pip"),
         (
             {"quantize": {"engine": "inc", "approach": "mixed_precision"}},
