@@ -418,7 +418,11 @@ def test_a_pattern_wants_no_quotes(tmp_path):
 @pytest.mark.parametrize(
     ("step", "where", "reason"),
     [
-        ({"prune": {}}, "steps[3].prune.pattern", "torch-pruning is not installed; install it with: pip install '.["),
+        (
+            {"prune": {}},
+            "steps[3].prune.pattern",
+            "torch-pruning is not installed; install it with: pip install . (in nas-compress",
+        ),
         ({"quantize": {"engine": "inc"}}, "steps[3].quantize.engine", "no-inc is not installed; install it with: pip"),
         (
             {"quantize": {"engine": "inc", "approach": "mixed_precision"}},
