@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Literal, cast
 
 import torch
@@ -16,11 +17,33 @@ from nas_compress.errors import ConfigError
 
 log = logging.getLogger(__name__)
 
-Layers = Mapping[str, nn.Conv2d | nn.Linear]
+_ATTENTION = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
+"""What `nn.MultiheadAttention` holds besides the linear layer of its outputs."""
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A weight of a network.
+
+    Attributes:
+        part: What has it.
+        name: Its name there.
+    """
+
+    part: nn.Module
+    name: str = "weight"
+
+    @property
+    def weight(self) -> Tensor:
+        """The weight as it is now, output channels first, inputs second."""
+        return cast(Tensor, getattr(self.part, self.name))
+
+
+Layers = Mapping[str, Layer]
 
 
 def weight_layers(module: nn.Module, exclude: Sequence[str] = (), m: int | None = None) -> Layers:
-    """Return the convolutions and linear layers whose weights can be pruned, by name.
+    """Return the convolutions and linear layers, those of attention included, whose weights can be pruned, by name.
 
     Args:
         module: The network.
@@ -32,9 +55,16 @@ def weight_layers(module: nn.Module, exclude: Sequence[str] = (), m: int | None 
         ConfigError: A pattern matches no layer, or no layer is left.
     """
     excluded = excluded_layers(module, exclude)
-    kinds = (nn.Conv2d, nn.Linear)
-    named = {n: part for n, part in module.named_modules() if isinstance(part, kinds) and n not in excluded}
-    layers = {name: part for name, part in named.items() if m is None or part.weight.shape[1] % m == 0}
+    named: dict[str, Layer] = {}
+    for name, part in module.named_modules():
+        if name in excluded:
+            continue
+        if isinstance(part, nn.Conv2d | nn.Linear):
+            named[name] = Layer(part)
+        elif isinstance(part, nn.MultiheadAttention):
+            own = (each for each in _ATTENTION if getattr(part, each) is not None)
+            named |= {f"{name}.{each}".removeprefix("."): Layer(part, each) for each in own}
+    layers = {name: layer for name, layer in named.items() if m is None or layer.weight.shape[1] % m == 0}
     if len(layers) < len(named):
         log.info("these layers stay dense, for their inputs are no multiple of %d: %s", m, sorted({*named} - {*layers}))
     if not layers:
@@ -114,9 +144,9 @@ def masked(layers: Layers, masks: Mapping[str, Tensor]) -> Iterator[None]:
         masks: By name, True for what stays; see `magnitude_masks`.
     """
     for name, mask in masks.items():
-        parametrize.register_parametrization(layers[name], "weight", _Masked(mask))
+        parametrize.register_parametrization(layers[name].part, layers[name].name, _Masked(mask))
     try:
         yield
     finally:
         for name in masks:
-            parametrize.remove_parametrizations(layers[name], "weight")
+            parametrize.remove_parametrizations(layers[name].part, layers[name].name)

@@ -27,7 +27,7 @@ class RoundsFolder:
     """
 
     def __init__(self, path: str | Path, run: Mapping[str, Any]) -> None:
-        self.path = Path(path)
+        self.path = Path(path).expanduser()
         self._run: dict[str, Any] = json.loads(json.dumps(run))
 
     def training(self, number: int) -> Path:

@@ -287,7 +287,12 @@ def memory_data(
         test: Test images, in the same form.
         classes: Class names.
         val_fraction: Share of the training images to carve out.
+
+    Raises:
+        DataError: Pixels or labels are of another form, or a class has a single image.
     """
+    _check_images("official_train", *official_train, len(classes))
+    _check_images("test", *test, len(classes))
     pixels, labels = official_train
     kept, carved = stratified_split(labels, val_fraction, at_most=10_000)
     parts = [_in_fair_order(*part) for part in ((pixels[kept], labels[kept]), (pixels[carved], labels[carved]), test)]
@@ -308,6 +313,18 @@ def memory_data(
         native_resolution=int(pixels.shape[-1]),
         fingerprint=digest.hexdigest()[:16],
     )
+
+
+def _check_images(part: str, pixels: Tensor, labels: Tensor, classes: int) -> None:
+    shape = tuple(pixels.shape)
+    if pixels.dtype != torch.uint8 or pixels.ndim != 4 or shape[2] != shape[3] or not len(pixels):
+        found = f"{str(pixels.dtype).removeprefix('torch.')} of shape {shape}"
+        raise DataError(f"{part}: the pixels are {found}; want uint8 (0 to 255) of shape (n, channels, size, size)")
+    if labels.dtype != torch.int64 or labels.shape != shape[:1]:
+        found = f"{str(labels.dtype).removeprefix('torch.')} of shape {tuple(labels.shape)}"
+        raise DataError(f"{part}: the labels are {found}; want int64 of shape ({shape[0]},)")
+    if not 0 <= int(labels.min()) <= int(labels.max()) < classes:
+        raise DataError(f"{part}: labels are {int(labels.min())} to {int(labels.max())}; want 0 to {classes - 1}")
 
 
 def _in_fair_order(pixels: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:

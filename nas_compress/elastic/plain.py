@@ -42,7 +42,7 @@ def plain_embedding(weight: Tensor, padding_idx: int | None) -> nn.Embedding:
 @torch.no_grad()
 def plain_layer_norm(weight: Tensor, bias: Tensor, eps: float) -> nn.LayerNorm:
     """Return a layer normalisation with weight and bias of shape (features,)."""
-    norm = nn.LayerNorm(len(weight), eps)
+    norm = nn.LayerNorm(len(weight), eps, dtype=weight.dtype)
     norm.weight.copy_(weight)
     norm.bias.copy_(bias)
     return norm
@@ -51,7 +51,7 @@ def plain_layer_norm(weight: Tensor, bias: Tensor, eps: float) -> nn.LayerNorm:
 @torch.no_grad()
 def plain_batch_norm(norm: nn.BatchNorm2d, features: int) -> nn.BatchNorm2d:
     """Return a batch normalisation with the leading features of another one."""
-    plain = nn.BatchNorm2d(features, norm.eps, norm.momentum)
+    plain = nn.BatchNorm2d(features, norm.eps, norm.momentum, dtype=norm.weight.dtype)
     for own, tensor in zip((*plain.parameters(), *plain.buffers()), (*norm.parameters(), *norm.buffers()), strict=True):
         own.copy_(tensor[:features] if tensor.ndim else tensor)
     return plain

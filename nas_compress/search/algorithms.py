@@ -103,8 +103,10 @@ def in_costs(options: Mapping[str, Any], problem: SearchProblem) -> dict[str, An
     """Return options whose reference points, given in natural units by metric, are costs, shape (k, objectives).
 
     Raises:
-        ConfigError: A point lacks an objective, or has something else.
+        ConfigError: The options are no mapping, or a point lacks an objective, or has something else.
     """
+    if not isinstance(options, Mapping):
+        raise ConfigError(f"algorithm_options: {options!r} wants values by name")
     references = options.get("references")
     if references is None:
         return dict(options)

@@ -114,7 +114,7 @@ class RunFolder:
     """
 
     def __init__(self, path: str | Path, run: Mapping[str, Any]) -> None:
-        self.path = Path(path)
+        self.path = Path(path).expanduser()
         self._run: dict[str, Any] = json.loads(json.dumps(run))
 
     @property

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from nas_compress.allocator import keep_large_blocks
 from nas_compress.errors import CheckpointError, ConfigError, TrainingError, first_line
@@ -154,9 +155,19 @@ class Loop:
         self._batch_size = min(config.batch_size, len(examples))
         if self._batch_size < processes.size:
             raise ConfigError(f"steps of {self._batch_size} examples cannot be shared by {processes.size} processes")
+        self._check_parts()
         self._optimizer = make_optimizer(module, config)
         self._average: WeightAverage | None = None
         self._saved = time.monotonic()
+
+    def _check_parts(self) -> None:
+        """Refuse parts of one example for batch normalisation, whose statistics want at least two."""
+        share, parts = self._batch_size // self._processes.size, self._config.accumulate
+        if share // parts < 2 and any(isinstance(part, _BatchNorm) for part in self._module.modules()):
+            raise ConfigError(
+                f"accumulate: {parts} parts of {share} examples leave single ones, of which batch normalisation has no "
+                f"statistics; want at most {max(1, share // 2)} parts, or a larger batch_size"
+            )
 
     def run(self, phases: Sequence[Phase], folder: RunFolder | None, progress: Progress | None) -> list[EpochLog]:
         """Train from where the folder stands to the end of the last phase."""
@@ -215,7 +226,7 @@ class Loop:
         self._optimizer.zero_grad(set_to_none=True)
         own = self._processes.share(indices)
         loss = right = rows = 0.0
-        for part in own.chunk(self._config.accumulate):
+        for part in own.tensor_split(min(self._config.accumulate, len(own))):
             batch = self._examples.batch(part, changes, self._device)
             share = len(part) * self._processes.size / len(indices)
             subnets = np.random.default_rng((seed, _SUBNETS, run.epoch, index))

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from nas_compress.compression.prune_weights import magnitude_masks, masked, n_of_m_masks, weight_layers
+from nas_compress.compression.prune_weights import Layer, magnitude_masks, masked, n_of_m_masks, weight_layers
 from nas_compress.errors import ConfigError
 
 
@@ -42,7 +42,7 @@ def test_global_masks_remove_the_least_weights_of_all():
 
 @pytest.mark.parametrize(("n", "m"), [(2, 4), (1, 4), (4, 8), (0, 2), (1, 2)])
 def test_n_of_m_neighbours_along_the_inputs_stay(n, m):
-    layers = {"conv": nn.Conv2d(16, 6, 3), "linear": nn.Linear(24, 5)}
+    layers = {"conv": Layer(nn.Conv2d(16, 6, 3)), "linear": Layer(nn.Linear(24, 5))}
     for name, mask in n_of_m_masks(layers, n, m).items():
         weight = layers[name].weight.detach().abs()
         rows = weight.permute(0, 2, 3, 1).reshape(-1, m) if name == "conv" else weight.reshape(-1, m)
@@ -55,7 +55,7 @@ def test_n_of_m_neighbours_along_the_inputs_stay(n, m):
 def test_n_of_m_agrees_with_a_reference_on_one_row():
     layer = nn.Linear(8, 1)
     layer.weight = nn.Parameter(torch.tensor([[4.0, -1, 3, 2, 0, 0, -5, 1]]))
-    assert n_of_m_masks({"x": layer}, 2, 4)["x"].int().tolist() == [[1, 0, 1, 0, 0, 0, 1, 1]]
+    assert n_of_m_masks({"x": Layer(layer)}, 2, 4)["x"].int().tolist() == [[1, 0, 1, 0, 0, 0, 1, 1]]
 
 
 def test_layers_that_do_not_divide_stay_dense():
@@ -91,18 +91,26 @@ def test_zeros_stay_zeros_whatever_trains_them(optimizer):
         assert not torch.equal(layer.weight[masks[name]], before[name][masks[name]])
 
 
+def test_attention_of_keys_of_another_width_has_three_weights():
+    attention = nn.MultiheadAttention(8, 2, kdim=4, vdim=4)
+    assert list(weight_layers(attention)) == ["q_proj_weight", "k_proj_weight", "v_proj_weight", "out_proj"]
+    assert list(weight_layers(nn.ModuleDict({"a": attention}), ["a.out_proj"], m=8)) == ["a.q_proj_weight"]
+
+
 def test_attention_keeps_its_zeros_while_it_is_trained():
     torch.manual_seed(0)
     net = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
     layers = weight_layers(net)
     masks = magnitude_masks(layers, 0.5)
+    names = sorted(net.state_dict())
     opt = torch.optim.SGD(net.parameters(), lr=0.1, weight_decay=0.1)
     with masked(layers, masks):
         for _ in range(3):
             opt.zero_grad()
             net(torch.randn(2, 5, 8)).square().sum().backward()
             opt.step()
-    assert "self_attn.out_proj" in layers and all((layers[n].weight[~masks[n]] == 0).all() for n in layers)
+    assert list(layers) == ["self_attn.in_proj_weight", "self_attn.out_proj", "linear1", "linear2"]
+    assert sorted(net.state_dict()) == names and all((layers[n].weight[~masks[n]] == 0).all() for n in layers)
     assert torch.isfinite(net.eval()(torch.randn(2, 5, 8))).all()
 
 

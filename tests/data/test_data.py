@@ -16,6 +16,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from torch import Tensor
 from torch.nn import functional as F
 
 from nas_compress.data import check, data_sources, image_folder, load_data, task_of
@@ -469,6 +470,34 @@ def test_every_source_has_a_loader_and_a_summary() -> None:
     for name in data_sources:
         assert callable(data_sources.get(name))
         assert data_sources.entry(name).summary
+
+
+@pytest.mark.parametrize(
+    ("pixels", "labels", "message"),
+    [
+        (
+            torch.zeros(8, 1, 2, 2),
+            torch.arange(8) % 2,
+            r"test: the pixels are float32 of shape \(8, 1, 2, 2\); want uint8",
+        ),
+        (torch.zeros(8, 2, 2, dtype=torch.uint8), torch.arange(8) % 2, "want uint8 .* of shape .n, channels, size, si"),
+        (torch.zeros(8, 1, 2, 3, dtype=torch.uint8), torch.arange(8) % 2, "want uint8 .* of shape .n, channels, size"),
+        (
+            torch.zeros(8, 1, 2, 2, dtype=torch.uint8),
+            torch.arange(7) % 2,
+            r"labels are int64 .*want int64 of shape \(8,",
+        ),
+        (torch.zeros(8, 1, 2, 2, dtype=torch.uint8), torch.arange(8.0) % 2, "labels are float32 of shape"),
+        (torch.zeros(8, 1, 2, 2, dtype=torch.uint8), torch.arange(8) % 3, "test: labels are 0 to 2; want 0 to 1"),
+        (torch.zeros(0, 1, 2, 2, dtype=torch.uint8), torch.arange(0), "want uint8"),
+    ],
+)
+def test_images_of_another_form_are_refused(pixels: Tensor, labels: Tensor, message: str) -> None:
+    good = torch.zeros(8, 1, 2, 2, dtype=torch.uint8), torch.arange(8) % 2
+    with pytest.raises(DataError, match=message):
+        memory_data("tiny", good, (pixels, labels), ["a", "b"])
+    with pytest.raises(DataError, match="official_train: "):
+        memory_data("tiny", (pixels, labels), good, ["a", "b"])
 
 
 def test_unknown_part_of_the_data() -> None:

@@ -129,6 +129,8 @@ def test_unknown_predictor_and_unfit_algorithm() -> None:
         DyNAS(TWO, predictor="gpr")
     with pytest.raises(ConfigError, match="optimises 1 objective"):
         DyNAS(TWO, algorithm="cmaes")
+    with pytest.raises(ConfigError, match=r"algorithm_options: \[1\] wants values by name"):
+        DyNAS(TWO, algorithm_options=[1])  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("strategy", [DyNAS, ConcurrentNAS, FullSearch])

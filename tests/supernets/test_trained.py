@@ -264,3 +264,11 @@ def test_what_is_in_the_package_is_whole_and_small(name):
         assert (net.macs(architecture), net.params(architecture)) == (result.macs, result.params)
     assert card.conditions["split"] == "test" and card.conditions["data"] == card.data
     assert card.metric in supernets.entry(name).info["metrics"]
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_sub_networks_keep_the_precision_of_the_weights(name):
+    net = load_supernet(name).double()
+    for genes in (net.space.smallest(), net.space.largest()):
+        state = net.extract(genes).state_dict().values()
+        assert {t.dtype for t in state if t.is_floating_point()} == {torch.float64}

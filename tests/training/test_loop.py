@@ -44,6 +44,20 @@ def test_parts_of_a_batch_add_up_to_it(parts: int) -> None:
         assert one.loss == pytest.approx(other.loss, abs=1e-6)
 
 
+def test_single_images_have_no_statistics_for_batch_normalisation() -> None:
+    options = SupernetTrainConfig(epochs=1, batch_size=9, accumulate=5, curve=0)
+    with pytest.raises(ConfigError, match=r"accumulate: 5 parts of 9 examples .* at most 4 parts"):
+        train_supernet(tiny_supernet(), squares(), options)
+    entries = train_supernet(tiny_supernet(), squares(), options.model_copy(update={"accumulate": 4}))
+    assert len(entries) == 1
+
+
+def test_the_state_is_kept_at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    tune(folder=Path("~/run"))
+    assert (tmp_path / "run" / "training.json").is_file()
+
+
 def test_all_parts_train_the_same_sub_networks(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: dict[int, list[Any]] = {}
     for parts in (1, 3):
