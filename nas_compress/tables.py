@@ -246,11 +246,8 @@ def _table_rows(text: str, name: str, space: SearchSpace) -> Rows:
 def _objectives(header: Sequence[str]) -> dict[str, str]:
     """Return the objectives' names by header, for the headers that are known."""
     own = {_reduced(registered.entry(name).info["column"]): name for name in registered}
-    found: dict[str, str] = {}
-    for column in header:
-        objective = (own | _BY_HEADER).get(_reduced(column))
-        if objective is not None:
-            found[column] = objective
+    names = own | _BY_HEADER
+    found = {column: name for column in header if (name := names.get(_reduced(column))) is not None}
     ignored = [c for c in header if c not in found]
     logger.debug("columns that are not read as objectives: %s", ", ".join(ignored))
     return found

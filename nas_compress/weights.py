@@ -106,15 +106,31 @@ def _reason(error: Exception) -> str:
     return f"it holds objects of {found[1]}, whose code is not run; save the state dictionary alone"
 
 
+def check_tensors(state: Mapping[str, object]) -> None:
+    """Check that a state dictionary is tensors alone.
+
+    Raises:
+        CheckpointError: An entry is something else, as `get_extra_state` of a module gives.
+    """
+    for key, value in state.items():
+        if not isinstance(value, Tensor):
+            raise CheckpointError(
+                f"the network's state holds {key}, a {type(value).__name__}, which cannot be stored; "
+                "get_extra_state must give a tensor"
+            )
+
+
 def write_state(path: str | Path, state: Mapping[str, Tensor], metadata: Mapping[str, Any] | None = None) -> None:
     """Write tensors as safetensors, all at once or not at all, with plain data as JSON texts in the header.
 
     The same tensors and data make the same file, byte for byte.
 
     Raises:
+        CheckpointError: The state holds something else than tensors.
         OutputError: The file cannot be written.
     """
     path = Path(path)
+    check_tensors(state)
     header = {key: json.dumps(value) for key, value in (metadata or {}).items()}
     tensors = {key: tensor.detach().cpu().contiguous().clone() for key, tensor in state.items()}
     with replacing(path) as temporary:
@@ -175,7 +191,9 @@ def _unfit(found: Tensor, wanted: Tensor) -> str:
     if (found.is_floating_point(), found.is_complex()) != (wanted.is_floating_point(), wanted.is_complex()):
         got, want = (str(each.dtype).removeprefix("torch.") for each in (found, wanted))
         return f"is of type {got}, this network wants {want}"
-    if found.is_floating_point() and not bool(torch.isfinite(found.float()).all()):
+    values = found.float() if found.is_floating_point() else found
+    odd = ~torch.isfinite(values)
+    if bool(odd.any()) and not torch.equal(values[odd], wanted.to(values)[odd]):  # masks of attention are infinite
         return "is not finite"
     return ""
 
@@ -187,6 +205,7 @@ def hash_tensors(tensors: Mapping[str, Tensor], description: str = "") -> str:
         tensors: Tensors by name (a module's state dictionary).
         description: Text to hash with them.
     """
+    check_tensors(tensors)
     digest = hashlib.sha256(description.encode())
     for key, tensor in sorted(tensors.items()):
         digest.update(key.encode())

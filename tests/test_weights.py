@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import pickle
 import tempfile
@@ -73,6 +74,24 @@ def test_tensors_of_another_kind_are_refused(change: Callable[[Tensor], Tensor],
     counted = {**net().state_dict(), "1.num_batches_tracked": torch.tensor(1.5)}
     with pytest.raises(CheckpointError, match="num_batches_tracked is of type float32, this network wants int64"):
         load_into(target, counted, "x.pt")
+
+
+def test_what_the_network_itself_has_infinite_may_be_so() -> None:
+    def attention(mask: float) -> nn.Module:
+        module = nn.Linear(2, 2)
+        module.register_buffer("mask", torch.tensor([0.0, mask]))
+        return module
+
+    load_into(attention(-torch.inf), attention(-torch.inf).state_dict(), "x.pt")
+    for mask in (torch.inf, torch.nan):
+        with pytest.raises(CheckpointError, match="mask is not finite"):
+            load_into(attention(-torch.inf), attention(mask).state_dict(), "x.pt")
+
+
+def test_states_are_tensors(tmp_path: Path) -> None:
+    for store in (hash_tensors, functools.partial(write_state, tmp_path / "x.safetensors")):
+        with pytest.raises(CheckpointError, match="state holds 0._extra_state, a dict, which cannot be stored"):
+            store({"0._extra_state": {"a": 1}})
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])

@@ -60,7 +60,10 @@ def export_onnx(
 def _compare(module: nn.Module, session: OnnxSession, inputs: tuple[Tensor, ...]) -> None:
     with torch.no_grad(), evaluating(module):
         outputs = module(*inputs)
-    for wanted, found in zip(as_tuple(outputs), as_tuple(session(*inputs)), strict=True):
+    outputs = tuple(outputs) if isinstance(outputs, list) else as_tuple(outputs)
+    for wanted, found in zip(outputs, as_tuple(session(*inputs)), strict=True):
+        if not wanted.is_floating_point():
+            wanted, found = wanted.double(), found.double()
         if not wanted.isfinite().all():
             raise EvaluationError("the network gives outputs that are NaN or infinite; look at its weights")
         difference = (found - wanted).abs().max().item()

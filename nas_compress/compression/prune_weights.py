@@ -52,7 +52,8 @@ def weight_layers(module: nn.Module, exclude: Sequence[str] = (), m: int | None 
             multiple of it stay dense, such as depthwise convolutions and the one that reads the image.
 
     Raises:
-        ConfigError: A pattern matches no layer, or no layer is left.
+        ConfigError: A pattern matches no layer, no layer is left, or a weight is computed from others (weight
+            normalisation).
     """
     excluded = excluded_layers(module, exclude)
     named: dict[str, Layer] = {}
@@ -64,6 +65,12 @@ def weight_layers(module: nn.Module, exclude: Sequence[str] = (), m: int | None 
         elif isinstance(part, nn.MultiheadAttention):
             own = (each for each in _ATTENTION if getattr(part, each) is not None)
             named |= {f"{name}.{each}".removeprefix("."): Layer(part, each) for each in own}
+    for name, layer in named.items():
+        if layer.name not in dict(layer.part.named_parameters(recurse=False)):
+            raise ConfigError(
+                f"the weights of {name} are computed from other parameters (weight_norm, parametrize), and cannot be "
+                f"pruned; remove that, or put {name} into excluded_op_names"
+            )
     layers = {name: layer for name, layer in named.items() if m is None or layer.weight.shape[1] % m == 0}
     if len(layers) < len(named):
         log.info("these layers stay dense, for their inputs are no multiple of %d: %s", m, sorted({*named} - {*layers}))

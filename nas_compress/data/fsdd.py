@@ -38,12 +38,18 @@ def load(path: str | Path, speakers: Sequence[str] | None = None) -> SpeechData:
         speakers: Use the utterances of these speakers alone.
 
     Raises:
-        DataError: The file is missing or damaged, or a speaker is not in it.
+        DataError: The file is missing or damaged, its arrays do not fit together, a speaker is not in it, or a part is
+            empty.
     """
     arrays = _arrays(Path(path).expanduser())
     chosen = _of_speakers(arrays, speakers)
     labels = arrays["labels"].astype(np.int64)
     rest, test = (chosen[(arrays["index"][chosen] < TEST_RECORDINGS) == tested] for tested in (False, True))
+    if not len(rest) or not len(test):
+        missing = (
+            "no test utterances (recordings below 5)" if len(rest) else "test utterances alone (recordings below 5)"
+        )
+        raise DataError(f"{path} has {missing} of {', '.join(speakers) if speakers else 'its speakers'}")
     kept, carved = stratified_split(torch.from_numpy(arrays["speaker"][rest] * len(DIGITS) + labels[rest]), 0.1)
     splits, lines = [], []
     for part in (rest[kept.numpy()], rest[carved.numpy()], test):
@@ -74,7 +80,27 @@ def _arrays(path: Path) -> dict[str, NDArray[Any]]:
         raise DataError(f"no file {file}, which the data source 'fsdd' needs") from None
     except Exception as error:  # a damaged archive raises errors of many kinds, all of them the file's fault
         raise DataError(f"cannot read {file} (damaged, or without {', '.join(names)}): {first_line(error)}") from error
+    if wrong := _misfit(arrays):
+        raise DataError(f"{file}: {wrong}")
     return arrays | {"speaker": arrays["speaker"].astype(np.int64)}
+
+
+def _misfit(arrays: Mapping[str, NDArray[Any]]) -> str | None:
+    """Return in what way the arrays are not what `load` describes; None if they are."""
+    count = len(arrays["labels"]) if arrays["labels"].ndim else 0
+    if arrays["audio"].dtype != np.int16 or arrays["audio"].ndim != 1:
+        return f"audio is {arrays['audio'].dtype} of shape {arrays['audio'].shape}; want int16 of shape (samples,)"
+    for name, shape in {"labels": (count,), "offsets": (count + 1,), "speaker": (count,), "index": (count,)}.items():
+        array = arrays[name]
+        if array.dtype.kind not in "iu" or array.shape != shape or not count:
+            return f"{name} is {array.dtype} of shape {array.shape}; want whole numbers of shape {shape}"
+    offsets = arrays["offsets"].astype(np.int64)
+    if offsets[0] < 0 or offsets[-1] > len(arrays["audio"]) or (np.diff(offsets) <= 0).any():
+        return f"offsets do not rise from 0 to {len(arrays['audio'])}, the number of samples in audio"
+    for name, most in {"labels": len(DIGITS), "speaker": arrays["speakers"].size}.items():
+        if not 0 <= arrays[name].min() <= arrays[name].max() < most:
+            return f"{name} holds {arrays[name].min()} to {arrays[name].max()}; want 0 to {most - 1}"
+    return None
 
 
 def _of_speakers(arrays: Mapping[str, NDArray[Any]], speakers: Sequence[str] | None) -> NDArray[np.int64]:

@@ -55,13 +55,14 @@ def read_parallel(source: Path, target: Path) -> Sentences:
     sentences = read_lines(source), read_lines(target)
     if len(sentences[0]) != len(sentences[1]):
         raise DataError(f"{source} has {len(sentences[0])} lines, {target} {len(sentences[1])}; want as many")
-    if not any(map(str.strip, sentences[0])):
-        raise DataError(f"{source} holds no sentences")
+    for path, lines in zip((source, target), sentences, strict=True):
+        if not any(map(str.strip, lines)):
+            raise DataError(f"{path} holds no sentences")
     return sentences
 
 
 def read_lines(path: Path) -> list[str]:
-    """Return the lines of a text in UTF-8, gzipped if its name ends in `.gz`.
+    """Return the lines of a text in UTF-8 (a byte-order mark is no part of it), gzipped if its name ends in `.gz`.
 
     Raises:
         DataError: The file cannot be read.
@@ -69,6 +70,6 @@ def read_lines(path: Path) -> list[str]:
     try:
         content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
         # Lines end with a newline alone: other separators of Unicode are parts of texts.
-        return [line.rstrip("\r") for line in content.decode("utf-8").removesuffix("\n").split("\n")]
+        return [line.rstrip("\r") for line in content.decode("utf-8-sig").removesuffix("\n").split("\n")]
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise DataError(f"{path} cannot be read: {error}") from error

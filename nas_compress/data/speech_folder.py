@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import wave
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -117,15 +118,19 @@ def load(path: str | Path, features: LogMel | None = None, vocabulary: Vocabular
         parts["val"], parts["train"] = parts["train"][:count], parts["train"][count:]
         if not parts["train"]:
             raise DataError(f"{root} has a single training utterance; want at least 2, one for validation")
-    lines = [[f"{u.path.relative_to(root)} {_size(u.path)} {u.transcript}" for u in us] for us in parts.values()]
+    lines = [[f"{os.path.relpath(u.path, root)} {_size(u.path)} {u.transcript}" for u in us] for us in parts.values()]
     train, val, test = (_split(utterances, features, vocabulary) for utterances in parts.values())
     return SpeechData("speech_folder", train, val, test, features, vocabulary, fingerprint(lines, features, vocabulary))
 
 
 def _size(path: Path) -> int:
-    if not path.is_file():
+    try:
+        found = path.stat().st_size if path.is_file() else None
+    except OSError as error:  # a name that is too long
+        raise DataError(f"no recording at {path}, which a transcript names: {error.strerror}") from error
+    if found is None:
         raise DataError(f"no recording at {path}, which a transcript names")
-    return path.stat().st_size
+    return found
 
 
 def _split(utterances: Sequence[Utterance], features: LogMel, vocabulary: Vocabulary) -> SpeechSplit:

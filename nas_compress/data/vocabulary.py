@@ -108,7 +108,7 @@ class BytePairEncoding(Vocabulary):
         """Return the encoding of at most `size` tokens that the texts give.
 
         Raises:
-            ConfigError: `size` has no room for more than the special tokens.
+            ConfigError: `size` has no room for more than the special tokens, or not for all characters.
             MissingExtraError: `tokenizers` is not installed.
         """
         if size <= len(SPECIALS):
@@ -124,6 +124,8 @@ class BytePairEncoding(Vocabulary):
         tokenizer.decoder = decoders.Metaspace()
         trainer = trainers.BpeTrainer(vocab_size=size, special_tokens=list(SPECIALS), show_progress=False)
         tokenizer.train_from_iterator(texts, trainer)
+        if (least := tokenizer.get_vocab_size()) > size:
+            raise ConfigError(f"vocabulary size = {size}; the characters of the texts alone take {least}")
         return cls(tokenizer)
 
     @classmethod

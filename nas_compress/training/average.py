@@ -31,7 +31,9 @@ class WeightAverage:
         self._steps += 1
         share = 1 - min(self._decay, (1 + self._steps) / (10 + self._steps))
         for name, value in _values(module):
-            self._weights[name].lerp_(value, share)
+            average = self._weights[name]
+            # What stays as it is may be infinite, as masks of attention are: a difference of infinities is no number.
+            average.copy_(torch.where(average == value, value, average.lerp(value, share)))
 
     def give_to(self, module: nn.Module) -> None:
         """Give the module the averages."""

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from nas_compress.data.fit import Data
+from nas_compress.errors import DataError
 from nas_compress.training.config import Precision, TrainOptions
 from nas_compress.training.distillation import distillation_loss
 from nas_compress.training.lengths import like_lengths
@@ -34,6 +35,20 @@ class Answers(NamedTuple):
     def detach(self) -> Answers:
         """Return the same without its history."""
         return Answers(self.logits.detach(), None if self.extra is None else self.extra.detach())
+
+
+def tensor_of(network: nn.Module, output: object) -> Tensor:
+    """Return what a network gives, which must be a tensor.
+
+    Raises:
+        DataError: It is something else, such as a dictionary.
+    """
+    if not isinstance(output, Tensor):
+        name = type(network).__name__
+        raise DataError(
+            f"{name} gives {type(output).__name__}, not a tensor; wrap it in a module that gives the logits"
+        )
+    return output
 
 
 class Batch(ABC):

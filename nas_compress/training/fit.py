@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from nas_compress.data.base import ImageData, batches, check_fit
 from nas_compress.data.fit import Data, check_subnet
-from nas_compress.errors import ConfigError, DataError, EvaluationError, first_line
+from nas_compress.errors import ConfigError, DataError, NASError, first_line
 from nas_compress.training.config import TrainOptions
 from nas_compress.training.domains import examples_of
 from nas_compress.training.examples import Teacher
@@ -31,8 +31,8 @@ def two_images(data: ImageData, resolution: int | None) -> Tensor:
     Raises:
         ConfigError: There is no resolution.
     """
-    if resolution is None:
-        raise ConfigError(f"resolution is missing; the images of data {data.name!r} want one")
+    if not resolution or resolution < 0:
+        raise ConfigError(f"resolution is {resolution or 'missing'}; the images of data {data.name!r} want one above 0")
     images, _ = next(batches(data.train, 2, resolution))
     return images
 
@@ -63,7 +63,9 @@ def try_out(role: str, network: Teacher, data: Data, resolution: int | None = No
     try:
         with torch.no_grad():
             logits = batch.answers(network, None).logits
-    except (RuntimeError, IndexError, TypeError, ValueError) as error:
+    except NASError:
+        raise
+    except Exception as error:  # a network may raise anything
         raise DataError(f"the {role} does not take the examples of {data.name!r}: {first_line(error)}") from error
     if len(logits) != len(batch.labels) or logits.shape[1] <= int(batch.labels.max()):
         shape, rows = tuple(logits.shape), len(batch.labels)
@@ -75,13 +77,14 @@ def _try_images(role: str, network: Teacher, data: ImageData, resolution: int | 
     images = two_images(data, resolution)
     try:
         with torch.no_grad():
-            logits: Tensor = network(images.to(device_of(network)) if isinstance(network, nn.Module) else images)
-    except (RuntimeError, EvaluationError) as error:
+            logits = network(images.to(device_of(network)) if isinstance(network, nn.Module) else images)
+    except Exception as error:  # a network may raise anything
         shape = tuple(images.shape)
         raise DataError(
             f"the {role} does not take the images of {data.name!r}, of shape {shape}: {first_line(error)}"
         ) from error
-    if logits.ndim != 2 or len(logits) != len(images):
-        raise DataError(f"the {role} gives outputs of shape {tuple(logits.shape)}; want logits (images, classes)")
+    if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(images):
+        found = f"outputs of shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__
+        raise DataError(f"the {role} gives {found}; want logits, a tensor of shape (images, classes)")
     check_fit(data, data.channels, logits.shape[1])
     return logits

@@ -12,7 +12,7 @@ from nas_compress.data.base import ImageData, ImageSplit, resize
 from nas_compress.layout import channels_last
 from nas_compress.objectives.modes import takes_channels_last
 from nas_compress.training.config import Precision, TrainOptions
-from nas_compress.training.examples import Answers, Batch, Examples, Teacher
+from nas_compress.training.examples import Answers, Batch, Examples, Teacher, tensor_of
 
 Layouts = WeakKeyDictionary[nn.Module, bool]
 
@@ -56,9 +56,11 @@ class ImageBatch(Batch):
         size = resolution or self._images.shape[-1]
         if not isinstance(network, nn.Module):
             return Answers(network(self.at(size, last=False).cpu()).to(self.labels.device))
+        # Tried out beforehand: weights that autocast has cast without gradients would have none in the pass below.
+        last = self._takes_last(network, size)
         with self.autocast():
-            output: Tensor = network(self.at(size, last=self._takes_last(network, size)))
-        return Answers(output.float())
+            output = network(self.at(size, last=last))
+        return Answers(tensor_of(network, output).float())
 
 
 class ImageExamples(Examples):

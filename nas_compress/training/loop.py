@@ -5,14 +5,13 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from nas_compress.allocator import keep_large_blocks
 from nas_compress.errors import CheckpointError, ConfigError, TrainingError, first_line
@@ -155,19 +154,9 @@ class Loop:
         self._batch_size = min(config.batch_size, len(examples))
         if self._batch_size < processes.size:
             raise ConfigError(f"steps of {self._batch_size} examples cannot be shared by {processes.size} processes")
-        self._check_parts()
         self._optimizer = make_optimizer(module, config)
         self._average: WeightAverage | None = None
         self._saved = time.monotonic()
-
-    def _check_parts(self) -> None:
-        """Refuse parts of one example for batch normalisation, whose statistics want at least two."""
-        share, parts = self._batch_size // self._processes.size, self._config.accumulate
-        if share // parts < 2 and any(isinstance(part, _BatchNorm) for part in self._module.modules()):
-            raise ConfigError(
-                f"accumulate: {parts} parts of {share} examples leave single ones, of which batch normalisation has no "
-                f"statistics; want at most {max(1, share // 2)} parts, or a larger batch_size"
-            )
 
     def run(self, phases: Sequence[Phase], folder: RunFolder | None, progress: Progress | None) -> list[EpochLog]:
         """Train from where the folder stands to the end of the last phase."""
@@ -230,7 +219,8 @@ class Loop:
             batch = self._examples.batch(part, changes, self._device)
             share = len(part) * self._processes.size / len(indices)
             subnets = np.random.default_rng((seed, _SUBNETS, run.epoch, index))
-            answers, first = run.phase.step(batch, subnets, share)
+            with _statistics_explained(len(part)):
+                answers, first = run.phase.step(batch, subnets, share)
             loss, right, rows = loss + share * float(first), right + batch.right(answers), rows + len(batch.labels)
         loss, right, rows = self._processes.total(loss / self._processes.size, right, rows)
         self._processes.average_gradients(self._module)
@@ -335,6 +325,19 @@ class _Epoch:
     def share(self, part: float) -> float:
         """Return the part of the run's work that is done after a part of this epoch."""
         return (self._before + part * self.phase.work) / self._all
+
+
+@contextmanager
+def _statistics_explained(examples: int) -> Iterator[None]:
+    """Say in terms of the options why batch normalisation has no statistics: of a single value there are none."""
+    try:
+        yield
+    except ValueError as error:
+        if examples > 1 or "more than 1 value per channel" not in str(error):
+            raise
+        raise ConfigError(
+            "batch normalisation has no statistics of a single example: lower accumulate, or raise batch_size"
+        ) from error
 
 
 def device_of(module: nn.Module) -> torch.device:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from nas_compress.elastic import PatchEmbedding, RelativePositions
+from nas_compress.errors import ConfigError
 from nas_compress.training.config import Optimizer, TrainConfig
 
 State = dict[str, dict[str, Tensor]]
@@ -27,7 +28,11 @@ _CLASSES: Mapping[Optimizer, Callable[..., torch.optim.Optimizer]] = {
 
 
 def make_optimizer(module: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
-    """Return the configured optimizer of all parameters; SGD has Nesterov momentum."""
+    """Return the configured optimizer of all parameters that want a gradient; SGD has Nesterov momentum.
+
+    Raises:
+        ConfigError: None does.
+    """
     options: dict[str, Any] = {}
     if config.optimizer == "sgd":
         options = {"momentum": config.nesterov, "nesterov": config.nesterov > 0}
@@ -35,7 +40,10 @@ def make_optimizer(module: nn.Module, config: TrainConfig) -> torch.optim.Optimi
         options = {"momentum": config.momentum or 0.0}
     elif config.betas is not None:
         options = {"betas": config.betas}
-    return _CLASSES[config.optimizer](parameter_groups(module, config.weight_decay), lr=config.peak_lr, **options)
+    groups = parameter_groups(module, config.weight_decay)
+    if not groups:
+        raise ConfigError(f"nothing to train: no parameter of {type(module).__name__} wants a gradient (requires_grad)")
+    return _CLASSES[config.optimizer](groups, lr=config.peak_lr, **options)
 
 
 def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:

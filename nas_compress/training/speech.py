@@ -7,11 +7,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nas_compress.data import speech
-from nas_compress.errors import ConfigError
+from nas_compress.errors import ConfigError, DataError
 from nas_compress.supernets.asr import encoded_lengths
 from nas_compress.supernets.asr_config import BLANK
 from nas_compress.training.config import Precision
-from nas_compress.training.examples import Answers, Batch, Examples, Teacher
+from nas_compress.training.examples import Answers, Batch, Examples, Teacher, tensor_of
 
 
 def ctc_loss(log_probabilities: Tensor, lengths: Tensor, tokens: Tensor, token_lengths: Tensor) -> Tensor:
@@ -57,7 +57,10 @@ class SpeechBatch(Batch):
         if not isinstance(network, nn.Module):
             raise ConfigError(f"utterances want a module, got {type(network).__name__}")
         with self.autocast():
-            log_probabilities, logits = network(self._features, self._previous, self._lengths)
+            outputs = network(self._features, self._previous, self._lengths)
+        if not isinstance(outputs, tuple) or len(outputs) != 2:
+            raise DataError(f"{type(network).__name__} does not give a pair: log-probabilities of CTC, and logits")
+        log_probabilities, logits = (tensor_of(network, output) for output in outputs)
         ctc = ctc_loss(log_probabilities.float(), self._lengths, self._tokens, self._token_lengths)
         return Answers(logits.flatten(0, 1).index_select(0, self._rows).float(), ctc)
 

@@ -14,7 +14,7 @@ from nas_compress.data.tokenizer import Tokens
 from nas_compress.errors import DataError
 from nas_compress.training.config import Precision, TrainOptions
 from nas_compress.training.distillation import distillation_loss
-from nas_compress.training.examples import Answers, Batch, Examples, Teacher
+from nas_compress.training.examples import Answers, Batch, Examples, Teacher, tensor_of
 
 PADDED = -1e9
 """Logit of padding, which holds no start and no end of an answer: its probability is 0 at any temperature in use."""
@@ -49,8 +49,9 @@ class TextBatch(Batch):
         return Answers(self._outputs(network, (len(self.labels), self._classes)))
 
     def _outputs(self, network: Teacher, wanted: tuple[int, ...]) -> Tensor:
+        module = cast(nn.Module, network)
         with self.autocast():
-            output: Tensor = cast(nn.Module, network)(*self.tokens)
+            output = tensor_of(module, module(*self.tokens))
         if output.shape != wanted:
             raise DataError(f"the network gives outputs of shape {tuple(output.shape)}, the data wants {wanted}")
         return output.float()

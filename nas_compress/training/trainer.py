@@ -72,15 +72,19 @@ def train_supernet(
         A log entry per epoch, those of earlier processes included.
 
     Raises:
-        DataError: Channels or classes of data and super-network differ.
+        DataError: Channels or classes of data and super-network differ, or it does not take the data.
+        ConfigError: Super-network or config is of another type, or no parameter wants a gradient.
         CheckpointError: `checkpoint_dir` holds another run.
         TrainingError: Loss, gradient or weights are not finite.
     """
     config = config or SupernetTrainConfig()
+    _check_kinds({"supernet": (supernet, Supernet), "config": (config, SupernetTrainConfig)})
     check_network(data, supernet)
+    with supernet.activate(largest := supernet.space.largest()):
+        try_out("super-network", supernet, data, resolution_of(supernet, largest))
     device = device_of(supernet)
     run = _describe_run("train_supernet", config, data, device) | {"model": supernet.describe()}
-    examples = examples_of(data, config, device, resolution_of(supernet, supernet.space.largest()))
+    examples = examples_of(data, config, device, resolution_of(supernet, largest))
     if isinstance(supernet, ImageSupernet):
         supernet.augmentation = augmentation_of(config)
     plan = _ALGORITHMS[config.algorithm](supernet, config)
@@ -130,6 +134,7 @@ def finetune(
     """
     config = config or (FinetuneConfig() if teacher is None else DistillConfig())
     size = teacher_resolution or resolution
+    _check_kinds({"subnet": (subnet, nn.Module), "config": (config, (FinetuneConfig, DistillConfig))})
     _check_teacher(config, teacher)
     try_out("sub-network", subnet, data, resolution)
     device = device_of(subnet)
@@ -142,6 +147,14 @@ def finetune(
         phases = _finetune_phases(subnet, resolution, teacher, size, config, features)
         loop = Loop(subnet, examples, config, group, _curve(subnet, examples, config, resolution))
         return loop.run(phases, _folder(checkpoint_dir, run), progress)
+
+
+def _check_kinds(given: Mapping[str, tuple[object, Any]]) -> None:
+    """Refuse arguments of other types than theirs, which mypy would find."""
+    for name, (value, kinds) in given.items():
+        if not isinstance(value, kinds):
+            wanted = " or ".join(kind.__name__ for kind in (kinds if isinstance(kinds, tuple) else (kinds,)))
+            raise ConfigError(f"{name} is a {type(value).__name__}; wants a {wanted}")
 
 
 def _curve(subnet: nn.Module, examples: Examples, config: TrainConfig, resolution: int | None) -> Curve:

@@ -9,7 +9,7 @@ from nas_compress.data import translation
 from nas_compress.data.vocabulary import PAD
 from nas_compress.errors import ConfigError
 from nas_compress.training.config import Precision
-from nas_compress.training.examples import Answers, Batch, Examples, Teacher
+from nas_compress.training.examples import Answers, Batch, Examples, Teacher, tensor_of
 
 
 class TranslationBatch(Batch):
@@ -26,7 +26,7 @@ class TranslationBatch(Batch):
         if not isinstance(network, nn.Module):
             raise ConfigError(f"sentences want a module, got {type(network).__name__}")
         with self.autocast():
-            logits: Tensor = network(self._source, self._previous)
+            logits = tensor_of(network, network(self._source, self._previous))
         return Answers(logits.flatten(0, 1).index_select(0, self._rows).float())
 
 

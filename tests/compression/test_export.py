@@ -48,6 +48,15 @@ def test_outputs_that_are_not_finite_are_refused(tmp_path):
         export_onnx(Broken(), torch.ones(1, 1, 2, 2), tmp_path / "net.onnx")
 
 
+def test_lists_and_truth_values_are_outputs(tmp_path):
+    class Net(nn.Module):
+        def forward(self, x):
+            return [x.flatten(1), x.flatten(1) > 0]
+
+    export_onnx(Net(), torch.randn(2, 1, 2, 2), tmp_path / "net.onnx")
+    assert (tmp_path / "net.onnx").is_file()
+
+
 def test_an_unwritable_place_is_named(net, images, tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(OutputError, match="cannot write .*net.onnx"):

@@ -70,6 +70,14 @@ def test_layers_that_do_not_divide_stay_dense():
         weight_layers(network(), ["5x"])
 
 
+@pytest.mark.parametrize("normalised", [nn.utils.parametrizations.weight_norm, nn.utils.weight_norm])
+def test_computed_weights_are_refused(normalised):
+    net = nn.Sequential(nn.Linear(4, 4), normalised(nn.Linear(4, 4)))
+    with pytest.raises(ConfigError, match=r"the weights of 1 are computed .* put 1 into excluded_op_names"):
+        weight_layers(net)
+    assert list(weight_layers(net, ["1"])) == ["0"]
+
+
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 def test_zeros_stay_zeros_whatever_trains_them(optimizer):
     net = network()

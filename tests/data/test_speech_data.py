@@ -206,3 +206,51 @@ def test_missing_and_damaged_spoken_digits(tmp_path):
     np.savez(tmp_path / fsdd.FILE, audio=np.zeros(3))
     with pytest.raises(DataError, match="without audio, offsets"):
         fsdd.load(tmp_path)
+
+
+DIGITS = {
+    "audio": np.ones(60, np.int16),
+    "offsets": np.arange(0, 61, 6),
+    "labels": np.arange(10) % 2,
+    "speaker": np.zeros(10, np.int64),
+    "speakers": np.array(["theo"]),
+    "index": np.arange(10),
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"audio": np.ones(60)}, "audio is float64 of shape .60,.; want int16"),
+        ({"offsets": np.arange(0, 61.0, 6)}, "offsets is float64 .* want whole numbers of shape .11,"),
+        ({"offsets": np.arange(0, 55, 6)}, "offsets is int64 of shape .10,.; want whole numbers of shape .11,"),
+        ({"offsets": np.arange(0, 71, 7)}, "offsets do not rise from 0 to 60"),
+        ({"labels": np.full(10, 12)}, "labels holds 12 to 12; want 0 to 9"),
+        ({"labels": np.arange(10) - 1}, "labels holds -1 to 8; want 0 to 9"),
+        ({"labels": np.array(["0"] * 10)}, "labels is <U1 .* want whole numbers"),
+        ({"speaker": np.ones(10, np.int64)}, "speaker holds 1 to 1; want 0 to 0"),
+        ({"index": np.arange(9)}, "index is int64 of shape .9,.; want whole numbers of shape .10,"),
+        ({"index": np.arange(5, 15)}, "no test utterances .recordings below 5. of its speakers"),
+        ({"index": np.arange(10) % 5}, "test utterances alone"),
+    ],
+)
+def test_spoken_digits_that_do_not_fit_together(tmp_path, change, message):
+    np.savez(tmp_path / "own.npz", **DIGITS)
+    assert len(fsdd.load(tmp_path / "own.npz").test) == 5
+    np.savez(tmp_path / "own.npz", **DIGITS | change)
+    with pytest.raises(DataError, match=message):
+        fsdd.load(tmp_path / "own.npz")
+
+
+def test_tables_name_recordings_anywhere(tmp_path):
+    for part in ("train", "test"):
+        (tmp_path / "data" / part).mkdir(parents=True)
+        for number in range(3):
+            write_wav(tmp_path / f"{part}{number}.wav", noise(number))
+        rows = [f"{tmp_path}/{part}{number}.wav\tWORD" for number in range(3)]
+        (tmp_path / "data" / part / "list.tsv").write_text("\n".join(["path\ttext", *rows]))
+    data = speech_folder.load(tmp_path / "data")
+    assert (len(data.train), len(data.val), len(data.test)) == (2, 1, 3)
+    (tmp_path / "data" / "test" / "list.tsv").write_text("path\ttext\n" + 400 * "a" + ".wav\tWORD\n")
+    with pytest.raises(DataError, match="no recording at .*: File name too long"):
+        speech_folder.load(tmp_path / "data")

@@ -143,7 +143,22 @@ def test_wrong_files(files, tmp_path):
         load(files, ("de", "en"))
 
 
+def test_a_part_without_translations(files):
+    (files / "valid.en").write_text(" \n" * len((files / "valid.de").read_text().splitlines()))
+    with pytest.raises(DataError, match=r"valid.en holds no sentences"):
+        load(files, ("de", "en"))
+
+
+def test_byte_order_marks_are_no_part_of_sentences(files):
+    content = (files / "valid.en").read_bytes()
+    before = load(files, ("de", "en")).val.references
+    (files / "valid.en").write_bytes(b"\xef\xbb\xbf" + content)
+    assert load(files, ("de", "en")).val.references == before
+
+
 def test_wrong_encodings(files, tmp_path):
+    with pytest.raises(ConfigError, match="vocabulary size = 6; the characters of the texts alone take"):
+        load(files, ("de", "en"), vocabulary=6)
     with pytest.raises(ConfigError, match="vocabulary size = 4"):
         load(files, ("de", "en"), vocabulary=4)
     broken = tmp_path / "bpe.json"

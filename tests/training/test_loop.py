@@ -6,7 +6,7 @@ import itertools
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -46,10 +46,12 @@ def test_parts_of_a_batch_add_up_to_it(parts: int) -> None:
 
 def test_single_images_have_no_statistics_for_batch_normalisation() -> None:
     options = SupernetTrainConfig(epochs=1, batch_size=9, accumulate=5, curve=0)
-    with pytest.raises(ConfigError, match=r"accumulate: 5 parts of 9 examples .* at most 4 parts"):
-        train_supernet(tiny_supernet(), squares(), options)
-    entries = train_supernet(tiny_supernet(), squares(), options.model_copy(update={"accumulate": 4}))
-    assert len(entries) == 1
+    net = tiny_supernet()
+    net.classifier = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(16), nn.Linear(16, 3))
+    with pytest.raises(ConfigError, match=r"no statistics of a single example: lower accumulate, or raise batch_size"):
+        train_supernet(net, squares(), options)
+    assert len(train_supernet(net, squares(), options.model_copy(update={"accumulate": 4}))) == 1
+    assert len(train_supernet(tiny_supernet(), squares(), options)) == 1  # whose maps are larger than one pixel
 
 
 def test_the_state_is_kept_at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,8 +75,41 @@ def test_all_parts_train_the_same_sub_networks(monkeypatch: pytest.MonkeyPatch) 
             algorithm="single_path", subnets_per_step=2, epochs=1, batch_size=36, accumulate=parts, curve=0
         )
         train_supernet(net, squares(), options)
-    whole, split = seen[1], seen[3]
+    whole, split = seen[1][1:], seen[3][1:]  # the first one is the trial before all steps
     assert split == [a for step in range(3) for _ in range(3) for a in whole[2 * step : 2 * step + 2]]
+
+
+class Masked(nn.Module):
+    """Attention of an image's rows, with a mask that is infinite where it hides something."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.last = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True, dropout=0.0), nn.Linear(64, 3)
+        self.register_buffer("mask", torch.full((8, 8), -math.inf).triu(1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return cast(torch.Tensor, self.last(self.layer(x[:, 0], src_mask=self.mask).flatten(1)))
+
+
+def masked() -> Masked:
+    torch.manual_seed(0)
+    return Masked()
+
+
+def test_infinite_masks_stay_as_they_are(tmp_path: Path) -> None:
+    """Averages of weights leave them alone, and states that hold them are read back."""
+    config = FinetuneConfig(**PLAIN, ema=0.9)
+    for _ in range(2):
+        net = masked()
+        finetune(net, squares(), 8, config, checkpoint_dir=tmp_path)
+        assert torch.equal(cast(torch.Tensor, net.mask), cast(torch.Tensor, masked().mask))
+
+
+def test_every_weight_learns_in_the_first_step_in_bf16() -> None:
+    net, before = masked(), weights(masked())
+    config = FinetuneConfig(**PLAIN | {"epochs": 1, "batch_size": 120, "precision": "bf16", "warmup_epochs": 0.0})
+    finetune(net, squares(), 8, config)
+    assert [name for name, value in weights(net).items() if torch.equal(value, before[name])] == ["mask"]
 
 
 # -- clipping ----------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from nas_compress.data.base import ImageData
-from nas_compress.errors import CheckpointError, DataError, TrainingError
+from nas_compress.errors import CheckpointError, ConfigError, DataError, TrainingError
 from nas_compress.supernets.mobilenet import MobileNetSupernet
 from nas_compress.training.config import AugmentConfig, DistillConfig, FinetuneConfig, SupernetTrainConfig
 from nas_compress.training.optimizer import make_optimizer
@@ -281,6 +281,58 @@ def test_finetuning_refuses_data_that_does_not_fit(data: ImageData, make_superne
         tune(nn.Sequential(nn.Conv2d(3, 3, 3), *pooled))
     with pytest.raises(DataError, match=f"the {role} gives outputs of shape .*2, 3, 6, 6.*; want logits"):
         tune(nn.Conv2d(1, 3, 3))
+
+
+class Shaped(nn.Module):
+    """Gives logits in another shape, or nothing."""
+
+    def __init__(self, shape: Callable[[torch.Tensor], object]) -> None:
+        super().__init__()
+        self.layer, self.shape = nn.Linear(64, 3), shape
+
+    def forward(self, x: torch.Tensor) -> object:
+        return self.shape(self.layer(x.flatten(1)))
+
+
+def refuse(logits: torch.Tensor) -> object:
+    raise AttributeError("no such thing")
+
+
+@pytest.mark.parametrize("role", ["sub-network", "teacher"])
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        (lambda logits: {"logits": logits}, "gives dict; want logits, a tensor of shape"),
+        (lambda logits: (logits, None), "gives tuple; want logits, a tensor of shape"),
+        (lambda logits: logits.detach().numpy(), "gives ndarray; want logits"),
+        (refuse, "does not take the images of 'squares', .*: no such thing"),
+    ],
+)
+def test_networks_that_give_no_logits(
+    data: ImageData, shape: Callable[[torch.Tensor], object], message: str, role: str
+) -> None:
+    wrong, right = Shaped(shape), Shaped(lambda logits: logits)
+    with pytest.raises(DataError, match=f"the {role} {message}"):
+        finetune(
+            *((wrong, data, 8) if role == "sub-network" else (right, data, 8)),
+            teacher=None if role == "sub-network" else wrong,
+        )
+
+
+def test_super_networks_are_tried_out_before_they_are_trained(data: ImageData, make_supernet: Make) -> None:
+    with pytest.raises(DataError, match="the super-network does not take the images of 'squares'.*(dtype|type)"):
+        train_supernet(make_supernet().double(), data, SHORT)
+    frozen = make_supernet().requires_grad_(False)
+    with pytest.raises(ConfigError, match="nothing to train: no parameter of MobileNetSupernet wants a gradient"):
+        train_supernet(frozen, data, SHORT)
+    with pytest.raises(ConfigError, match="config is a dict; wants a SupernetTrainConfig"):
+        train_supernet(make_supernet(), data, {"epochs": 3})  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="supernet is a Linear; wants a Supernet"):
+        train_supernet(nn.Linear(3, 3), data, SHORT)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="config is a SupernetTrainConfig; wants a FinetuneConfig or DistillConfig"):
+        finetune(Shaped(lambda logits: logits), data, 8, SHORT)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="resolution is missing; .*'squares' want one above 0"):
+        finetune(Shaped(lambda logits: logits), data, 0)
 
 
 def test_biases_and_normalisation_are_not_decayed(make_supernet: Make) -> None:
