@@ -6,6 +6,7 @@ import functools
 import hashlib
 import inspect
 import logging
+import marshal
 import math
 import textwrap
 import traceback
@@ -234,15 +235,23 @@ def _number(metric: str, value: Any) -> float:
 
 
 def _fingerprint(function: Callable[..., Any]) -> dict[str, str]:
-    """Return a function's name and, where its source can be read, a hash of that, comments and blank lines left out."""
-    while isinstance(function, functools.partial):
-        function = function.func
+    """Return a function's name, the arguments that it is bound to, and a hash of its source.
+
+    Comments and blank lines are left out. Where there is no source to read, as in a terminal, the compiled code serves.
+    """
+    if isinstance(function, functools.partial):
+        from nas_compress.search.plug_in import describe_arguments
+
+        found = _fingerprint(function.func)
+        return {**found, "arguments": describe_arguments(function) + found.get("arguments", "")}
     named: Any = function if hasattr(function, "__qualname__") else type(function)
     found = {"name": str(named.__qualname__)}
     try:
         source = inspect.getsource(named)
     except (OSError, TypeError):
-        return found
+        if not hasattr(function, "__code__"):
+            return found
+        return {**found, "code": hashlib.sha256(marshal.dumps(function.__code__)).hexdigest()[:12]}
     lines = (line.rstrip() for line in textwrap.dedent(source).splitlines())
     code = "\n".join(line for line in lines if line and not line.lstrip().startswith("#"))
     return {**found, "source": hashlib.sha256(code.encode()).hexdigest()[:12]}

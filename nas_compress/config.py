@@ -149,8 +149,9 @@ class NASConfig(Settings):
             "max_trials": max_trials,
         }
         given = {name: value for name, value in flat.items() if value is not None}
-        sections.setdefault("search", given)
-        super().__init__(approach=approach, **sections)
+        if given and "search" in sections:
+            raise ConfigError(f"{', '.join(given)} and search are both given; put all of it into search")
+        super().__init__(approach=approach, **{"search": given, **sections})
 
     __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]  # see Settings
 

@@ -83,14 +83,22 @@ def translated(section: Mapping[str, Any], population: int) -> dict[str, Any]:
         ours["population"] = _number(section, "population_num", whole=True)
     if "max_epochs" in section:
         _refuse_both(section, "max_epochs", "num_evals")
-        given = {key: _number(ours, key, whole=True) for key in _SIZES if ours.get(key)}
-        size = max(given.get("population", population), given.get("crossover_num", 0) + given.get("mutation_num", 0))
-        ours["num_evals"] = _number(section, "max_epochs", whole=True) * size
+        given = {key: int(_number(ours, key, whole=True)) for key in _SIZES if ours.get(key)}
+        halves = (given.get(key, 0 if ours.get(key) == 0 else None) for key in _SIZES[1:])
+        size = given.get("population", population)
+        later = int(_number(section, "max_epochs", whole=True)) - 1
+        ours["num_evals"] = size + later * children(size, *halves)
     for key in (key for key in _LIMITS if key in section and section[key] is not None):
         metric, sign, factor, unit = _LIMITS[key]
         text = f"{sign} {_number(section, key) * factor:.15g}{unit}"
         ours["constraints"] = _with_limit(ours.get("constraints"), metric, text)
     return ours
+
+
+def children(population: int, crossovers: int | None, mutants: int | None) -> int:
+    """Return the size of a generation after the first; None stands for half of the population."""
+    crossed = population // 2 if crossovers is None else crossovers
+    return crossed + (population - population // 2 if mutants is None else mutants)
 
 
 def _with_limit(constraints: Any, metric: str, text: str) -> Any:

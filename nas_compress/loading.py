@@ -28,8 +28,12 @@ def load_result(
         raise ArchiveError(f"cannot read the archive {path}: {error.strerror}") from error
     contents = read_archive(data, str(path))
     search = contents.search
+    _check_header(search, path)
     limits = search.get("constraints", {})
-    optimised = _optimised(search, path) if given is None else [_described(each, path) for each in given]
+    optimised = _optimised(search, path) if given is None else [_described(each, path) for each in _listed(given)]
+    there = list(dict.fromkeys([*search.get("metrics", ()), *limits, *(r.objective for r in contents.records)]))
+    if lacking := [o.name for o in optimised if o.name not in there]:
+        raise ConfigError(f"objectives: {path} has no {', '.join(lacking)}; it has {', '.join(there)}")
     known = [o.name for o in optimised]
     limited = _registered([name for name in limits if name not in known], path)
     metrics = [*optimised, *limited]
@@ -49,6 +53,33 @@ def load_result(
     )
     _take_finalists(result, contents)
     return result
+
+
+def _check_header(search: Mapping[str, Any], path: object) -> None:
+    """Check that what is read of a search's description is of the types in which it is written."""
+    space = search.get("space")
+    sound = {
+        "metrics": _texts(search.get("metrics", [])),
+        "directions": _texts(search.get("directions", [])),
+        "constraints": isinstance(search.get("constraints", {}), Mapping),
+        "space": space is None
+        or (isinstance(space, Mapping) and isinstance(space.get("dimensions"), Mapping) and "conditions" in space),
+    }
+    if wrong := next((name for name, right in sound.items() if not right), None):
+        raise ArchiveError(f"{path}, line 1 is damaged ({wrong}: {search[wrong]!r:.80}); restore the file")
+
+
+def _texts(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(each, str) for each in value)
+
+
+def _listed(given: Sequence[Objective | ObjectiveInfo | str]) -> Sequence[Objective | ObjectiveInfo | str]:
+    if isinstance(given, str):
+        raise ConfigError(f"objectives: {given!r} is no list; give [{given!r}]")
+    names = [each if isinstance(each, str) else each.name for each in given]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise ConfigError(f"objectives: {twice!r} is given more than once")
+    return given
 
 
 def _optimised(search: Mapping[str, Any], path: object) -> list[ObjectiveInfo]:

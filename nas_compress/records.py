@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from nas_compress.errors import ArchitectureError, ArchiveError
+from nas_compress.errors import ArchitectureError, ArchiveError, first_line
 from nas_compress.space import Architecture
 
 FORMAT = "nas_compress archive"
@@ -191,19 +191,23 @@ def parse_archive(data: bytes, name: str) -> tuple[ArchiveContents | None, int]:
     for number, line in enumerate(lines[1:], start=2):
         try:
             _read_line(line, contents)
-        except (ValueError, KeyError, TypeError, AttributeError, ArchitectureError, ArchiveError) as error:
-            reason = f"no field {error}" if isinstance(error, KeyError) else str(error)
+        except _DAMAGE as error:
+            reason = f"no field {error}" if isinstance(error, KeyError) else first_line(error)
             raise ArchiveError(
                 f"{name}, line {number} is damaged ({reason}); restore the file, or delete the line to measure it again"
             ) from error
     return contents, len(data) - len(tail)
 
 
+_DAMAGE = (ValueError, KeyError, TypeError, AttributeError, RecursionError, ArchitectureError, ArchiveError)
+"""What reading a line raises where it is not as it was written."""
+
+
 def _is_whole(tail: bytes) -> bool:
     """Return whether a last line lacks nothing but its line end (no JSON object is the start of another)."""
     try:
         return isinstance(json.loads(tail), dict)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
 
 
@@ -213,12 +217,19 @@ def _read_header(line: bytes, name: str) -> Mapping[str, Any]:
         if header is None or not isinstance(header["search"], dict):
             raise ArchiveError(f"{name} is not a {FORMAT}; choose another path")
         version = header["version"]
-    except (ValueError, KeyError) as error:
+    except (ValueError, KeyError, RecursionError) as error:
         raise ArchiveError(f"{name}, line 1 is damaged ({error}); restore the file, or choose another path") from error
     if version != VERSION:
-        raise ArchiveError(f"{name} has format version {version}; this version of nas_compress reads {VERSION}")
+        raise ArchiveError(f"{name} has format version {version!r}; this version of nas_compress reads {VERSION}")
     search: Mapping[str, Any] = header["search"]
     return search
+
+
+_NUMBER = int | float | None
+_KINDS: Mapping[str, Any] = dict(
+    objective=str, value=_NUMBER, spread=_NUMBER, provenance=Mapping, error=str | None, date=str
+)
+"""The types of a record's fields."""
 
 
 def _read_line(line: bytes, contents: ArchiveContents) -> None:
@@ -231,9 +242,16 @@ def _read_line(line: bytes, contents: ArchiveContents) -> None:
     if "run" in row:
         if stray := [key for key in row["run"]["contexts"].values() if key not in contents.contexts]:
             raise ValueError(f"context {stray[0]!r} is not in the file")
+        reference = row["run"]["reference"]
+        if reference is not None and not all(isinstance(value, int | float) for value in reference.values()):
+            raise ValueError(f"reference is {reference!r}")
         contents.runs.append(row["run"])
         return
     if row["context"] not in contents.contexts:
         raise ValueError(f"context {row['context']!r} is not in the file")
     row["architecture"] = Architecture(row["architecture"])
-    contents.records.append(Record(**row))
+    record = Record(**row)
+    for name, kinds in _KINDS.items():
+        if not isinstance(getattr(record, name), kinds):
+            raise ValueError(f"{name} is {getattr(record, name)!r}")
+    contents.records.append(record)

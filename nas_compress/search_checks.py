@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from nas_compress.approaches import (
     APPROACHES,
     PREDICTING,
+    DenasOptions,
     SearchOptions,
     approaches_with,
     canonical,
@@ -23,10 +24,10 @@ from nas_compress.checks import (
     raised_problems,
 )
 from nas_compress.constraints import Limit, exclusive, limit_texts, parse_constraint
-from nas_compress.denas_keys import ENGINE
+from nas_compress.denas_keys import ENGINE, children
 from nas_compress.errors import NASError, suggest
 from nas_compress.objectives.config import TERMS, ScoreOptions
-from nas_compress.point_checks import hopeless_problems, point_problems
+from nas_compress.point_checks import hopeless_problems, point_problems, unkept_problems
 from nas_compress.settings import Location, Problem, show
 from nas_compress.supernets.asr_config import ASRS
 from nas_compress.supernets.bert_config import BERTS
@@ -67,6 +68,11 @@ def strategy_problems(
     if not _searched(options, approach):
         reason = f"{show(getattr(options, 'validation_only', None))} leaves no objective to search for on predictions"
         yield Problem((*here, "validation_only"), f"{reason}; metrics are {', '.join(options.metrics)}")
+    if isinstance(options, DenasOptions) and not children(
+        options.population, options.crossover_num, options.mutation_num
+    ):
+        reason = f"a population of {options.population} has no children; crossover_num or mutation_num wants 1 or more"
+        yield Problem((*here, "crossover_num"), reason)
     samples = getattr(options, "training_samples", None)
     if approach == "full" and (samples or 1) >= options.num_evals:
         reason = f"{show(samples)} leaves nothing of num_evals ({options.num_evals}) for what the search finds"
@@ -259,6 +265,8 @@ def constraint_problems(options: SearchOptions, here: Location) -> Iterator[Prob
         if not problems:
             unit = objectives.entry(name).info["unit"]
             limits.append(parse_constraint(text, name=canonical(name), unit=unit))
+    for limit in limits:
+        yield from unkept_problems(limit, (*here, "constraints", limit.name))
     for low, high in exclusive(limits):
         yield Problem((*here, "constraints", low.name), f"{low} and {high} exclude each other")
 

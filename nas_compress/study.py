@@ -59,6 +59,10 @@ class StudyProgress:
         return f"{self.done} of {self.total} architectures{volume}"
 
 
+LARGEST = 1e100
+"""Largest value that counts as one: predictors and volumes square values and add the squares up."""
+
+
 class Study:
     """One search over a space.
 
@@ -216,7 +220,7 @@ class Study:
             raise
         except Exception as error:
             return Record(*key, error=self._surprise(objective, architecture, error))
-        if not math.isfinite(measurement.value):
+        if not abs(float(measurement.value)) <= LARGEST:  # NaN, too
             logger.warning("%s of %s is %s", objective.name, architecture, measurement.value)
             return Record(*key, error=f"the value is {measurement.value}", provenance=measurement.provenance)
         spread = None if measurement.spread is None else float(measurement.spread)

@@ -190,8 +190,19 @@ def test_a_supernet_without_a_configuration_is_refused():
 def test_a_sample_without_scores_is_an_error(config):
     agent = NAS(config)
     score = DEScore(UntrainedTerms(agent.supernet, ["saliency"]), {"saliency": 1.0}, lambda: [], {})
-    with pytest.raises(ConfigError, match="0 random architectures have a score, wants 4"):
+    with pytest.raises(ConfigError, match="0 random architectures have a score, wants 1"):
         score.measure(None, agent.space.largest())
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_space_of_few_architectures_is_scored_whole(config, count):
+    space = NAS(config).space
+    choices = {d.name: d.choices[0] for d in space.dimensions if len(d.choices[0]) >= count}
+    several = next(d.name for d in space.dimensions if d.slots == 1 and d.name in choices)
+    config.search_space = {d.name: d.choices[0][:1] for d in space.dimensions} | {several: choices[several][:count]}
+    config.denas.num_evals = 10
+    result = NAS(config).search()
+    assert len(result) == count and all(trial.ok for trial in result)
 
 
 def dead_ones(monkeypatch, chosen):

@@ -194,6 +194,9 @@ def test_a_last_line_that_lacks_its_end_alone_is_kept(path: Path) -> None:
         (b'"objective": "acc", ', b"", "objective"),
         (b'91.0, "spread"', b'91.0 "spread"', "delimiter"),
         (b'"value": 91.0', b'"worth": 91.0', "worth"),
+        (b'{"images": 10}', b"3", "provenance is 3"),
+        (b'"spread": 0.1', b'"spread": "0.1"', "spread is '0.1'"),
+        (b'"value": 91.0', b'"value": ' + 3000 * b"[" + 3000 * b"]", "recursion|real number"),
     ],
 )
 def test_a_damaged_line_is_named(path: Path, old: bytes, new: bytes, reason: str) -> None:
@@ -205,6 +208,23 @@ def test_a_damaged_line_is_named(path: Path, old: bytes, new: bytes, reason: str
     with pytest.raises(ArchiveError, match=f"line 4 is damaged .*{reason}"):
         Archive.open(path, SEARCH)
     assert path.read_bytes() == b"\n".join(lines)
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ('{"run": {"contexts": {}}}', "no field 'reference'"),
+        ('{"run": {"contexts": {}, "reference": {"acc": "many"}}}', "reference is {'acc': 'many'}"),
+        ('{"run": {"contexts": [1], "reference": null}}', "attribute"),
+    ],
+)
+def test_a_damaged_run_is_named(path: Path, line: str, reason: str) -> None:
+    fill(path)
+    number = path.read_text().count("\n") + 1
+    with path.open("a") as file:
+        file.write(f"{line}\n")
+    with pytest.raises(ArchiveError, match=f"line {number} is damaged .*{reason}"):
+        Archive.open(path, SEARCH)
 
 
 def test_a_changed_or_missing_context_is_damage(path: Path) -> None:

@@ -2,6 +2,7 @@ import contextlib
 import functools
 import gc
 import importlib.util
+import json
 import logging
 import math
 import subprocess
@@ -264,6 +265,20 @@ def test_the_context_tells_changed_code_from_changed_comments(tmp_path):
     ]
     assert contexts[0] == contexts[1] != contexts[2]
     assert functions(train_func=None).context().keys() == {"model_builder", "eval_func"}
+
+
+def test_the_context_tells_bound_arguments_and_code_without_source():
+    def context(function):
+        return functions(train_func=function).context()["train_func"]
+
+    bound = [functools.partial(trainer, **given) for given in ({}, {"lr": 1}, {"lr": 2}, {"lr": 1})]
+    found = [json.dumps(context(function)) for function in bound]
+    assert found[1] == found[3] and len(set(found)) == 3
+    twice = functools.partial(functools.partial(trainer, 3), lr=1)
+    assert context(twice) == context(functools.partial(trainer, 3, lr=1))
+    compiled = [eval(f"lambda model: model.train({epochs})") for epochs in (1, 2, 1)]  # as typed into a terminal
+    first, second, third = (context(function) for function in compiled)
+    assert first == third != second
 
 
 def test_any_callable_has_a_context():

@@ -305,6 +305,16 @@ def test_a_value_that_is_not_finite_is_a_failure(config):
     assert errors == {(8, None), (16, "ms: the value is nan"), (32, "ms: the value is inf")}
 
 
+@pytest.mark.parametrize(("largest", "fails"), [(1e99, False), (1e160, True)])
+def test_a_value_that_cannot_be_squared_ends_nothing(config, largest, fails):
+    config.max_trials, config.search_algorithm = 12, "bo"
+    agent = agent_of(config)
+    agent.eval_func = lambda model: [1.0, {8: 1.0, 16: 2.0, 32: largest}[model.params["channels"]]]
+    result = agent.search()
+    assert len(result) == 12
+    assert {t.architecture["channels"][0] for t in result if not t.ok} == ({32} if fails else set())
+
+
 @pytest.mark.parametrize(("trials", "tried"), [(3, 3), (12, 10)])
 def test_a_bug_ends_the_search_with_its_traceback(config, trials, tried):
     config.max_trials = trials

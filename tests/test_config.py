@@ -444,6 +444,31 @@ def test_options_reach_the_algorithm_of_each_approach():
     assert config.strategy_options() == given
 
 
+@pytest.mark.parametrize(
+    ("metrics", "constraints", "words"),
+    [
+        (["acc", "macs"], {"acc": ">= 101"}, "constraints.acc: acc >= 101 % cannot be kept: acc ends at 100"),
+        (["acc", "macs"], {"acc": "> 100 %"}, "acc > 100 % cannot be kept"),
+        (["acc", "latency"], {"latency": "<= 0 ms"}, "latency <= 0 ms cannot be kept: latency begins at 0"),
+        (["acc", "macs"], {"macs": ["<= 1M", "< 0"]}, "macs < 0 cannot be kept"),
+        (["acc", "macs"], {"acc": ["> 101", "<= 100"], "macs": ">= 0"}, "acc > 101 % cannot be kept"),
+        (["acc", "macs", "x"], {"acc": [">= 100", "<= 100"], "macs": [">= 0", "<= 0.1 x largest"]}, None),
+        (["wer", "macs", "x"], {"wer": "<= 0 %"}, None),
+    ],
+)
+def test_limits_can_be_kept(metrics, constraints, words):
+    supernet = "fsdd_asr" if "wer" in metrics else "digits_mbv3"
+    found = message(searchable(metrics=metrics, constraints=constraints, supernet=supernet).check)
+    assert ("cannot be kept" in found) == (words is not None) and (words or "") in found
+
+
+def test_arguments_beside_the_search_section_are_refused():
+    with pytest.raises(
+        ConfigError, match="search_algorithm, seed and search are both given; put all of it into search"
+    ):
+        NASConfig("evolutionary", search_algorithm="age", seed=7, search={"max_trials": 5})
+
+
 def test_a_reference_point_leaves_room_for_something_better():
     for point, words in (
         ({"macs": 0, "params": 1e6}, "nas.dynas.reference_point.macs: 0.0 leaves nothing better: macs begins at 0"),

@@ -207,6 +207,27 @@ def test_what_is_refused_for_its_terms_is_what_the_score_could_not_be_made_of(su
                 config.check()
 
 
+@pytest.mark.parametrize(
+    ("sizes", "evaluations"),
+    [
+        ({}, 500),
+        ({"population_num": 7}, 70),
+        ({"population_num": 50, "crossover_num": 40}, 50 + 9 * 65),
+        ({"population_num": 50, "crossover_num": 10, "mutation_num": 10}, 50 + 9 * 20),
+        ({"population_num": 50, "crossover_num": 0}, 50 + 9 * 25),
+    ],
+)
+def test_epochs_are_generations(sizes, evaluations):
+    assert NASConfig(approach="denas", denas={"max_epochs": 10, **sizes}).denas.num_evals == evaluations
+
+
+@pytest.mark.parametrize("sizes", [{"crossover_num": 0, "mutation_num": 0}, {"population": 1, "mutation_num": 0}])
+def test_a_generation_wants_children(sizes):
+    config = NASConfig(approach="denas", denas={"model_type": "cnn", **sizes})
+    with pytest.raises(ConfigError, match=r"nas\.denas\.crossover_num: a population of \d+ has no children"):
+        config.check()
+
+
 def test_yaml_round_trip(tmp_path):
     config = denas(tmp_path, PUBLISHED)
     config.to_yaml(tmp_path / "again.yaml")

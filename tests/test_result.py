@@ -285,6 +285,23 @@ def test_a_result_is_read_from_its_archive(tmp_path: Path) -> None:
         assert SearchResult.load(tmp_path / "a.jsonl", [known]).objectives == (LATENCY,)
     with pytest.raises(ConfigError, match="the metric 'speed' is not registered here"):
         SearchResult.load(tmp_path / "a.jsonl", ["speed"])
+    for names, message in (
+        (["params"], "a.jsonl has no params; it has acc, latency, macs"),
+        (["acc", "acc"], "'acc' is given more than once"),
+        ("acc", r"'acc' is no list; give \['acc'\]"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            SearchResult.load(tmp_path / "a.jsonl", names)
+
+
+@pytest.mark.parametrize(
+    "header", [{"metrics": 5}, {"metrics": ["acc"], "constraints": 5}, {"metrics": ["acc"], "space": {"name": "x"}}]
+)
+def test_a_damaged_header_is_named(tmp_path: Path, header: dict[str, object]) -> None:
+    with Archive.open(tmp_path / "a.jsonl", header) as archive:
+        record(archive, archive.add_context({}), 1, acc=1.0)
+    with pytest.raises(ArchiveError, match=f"line 1 is damaged .{list(header)[-1]}: "):
+        SearchResult.load(tmp_path / "a.jsonl")
 
 
 def test_the_point_that_a_search_was_given_is_read_from_its_archive(tmp_path: Path) -> None:

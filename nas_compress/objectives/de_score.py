@@ -176,16 +176,18 @@ class DEScore(Objective):
         """The unit of each term.
 
         Raises:
-            ConfigError: Fewer than four architectures of the sample have a score.
+            ConfigError: Fewer than four architectures of the sample have a score, or not all of fewer.
         """
         found, why = [], ""
-        for architecture in self._sample():
+        sample = self._sample()
+        for architecture in sample:
             try:
                 found.append(self._whole(architecture))
             except EvaluationError as error:
                 why = f"; the last one that has none: {error}"
-        if len(found) < _LEAST:
-            raise ConfigError(f"de_score: {len(found)} random architectures have a score, wants {_LEAST}{why}")
+        least = max(1, min(_LEAST, len(sample)))  # a space may have fewer than four
+        if len(found) < least:
+            raise ConfigError(f"de_score: {len(found)} random architectures have a score, wants {least}{why}")
         return Scale.of(stacked(found))
 
     def measure(self, subnet: nn.Module | None, architecture: Architecture) -> Measurement:

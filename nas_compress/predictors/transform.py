@@ -19,6 +19,7 @@ _FEWEST_ROWS = 10
 _MOST_ROWS = 500
 _MARGIN = 2.0
 _FURTHEST = 10.0
+_OUTERMOST = 1e30
 _NORMAL_QUARTILES = 1.349
 
 
@@ -99,6 +100,7 @@ def _location(y: FloatVector) -> tuple[float, float]:
 
 
 def _power(z: FloatVector, power: float) -> FloatVector:
+    z = np.clip(z, -_OUTERMOST, _OUTERMOST)  # squares of what lies further out cannot be added up
     above, below = np.maximum(z, 0.0), np.maximum(-z, 0.0)
     return np.asarray(boxcox1p(above, power) - boxcox1p(below, 2 - power), dtype=np.float64)
 

@@ -111,6 +111,24 @@ class Replay(ABC):
             self.space.validate(architectures[int(row)])
         return np.where(active, encoded, 0)
 
+    def own_rows(self, space: SearchSpace, encoded: IntMatrix) -> IntMatrix | None:
+        """Return encoded architectures of a part of the space as those of the whole; None of a space that is no part.
+
+        Args:
+            space: The part: the same genes, with some of their values.
+            encoded: Shape (n, genes).
+        """
+        if space.dimensions == self.space.dimensions:
+            return encoded
+        if space.gene_names != self.space.gene_names:
+            return None
+        part, whole = space.choice_values, self.space.choice_values
+        match = part[:, :, None] == whole[:, None, :]
+        if not (match.any(axis=2) | np.isnan(part)).all():
+            return None
+        places: IntMatrix = match.argmax(axis=2)[np.arange(len(part)), encoded]
+        return places
+
     # -- objectives ----------------------------------------------------------------------------------------
 
     def objectives(self, metrics: Sequence[str]) -> list[Objective]:
@@ -173,9 +191,10 @@ class ReplayedCost(AnalyticObjective):
 
     def compute_encoded(self, space: SearchSpace, encoded: IntMatrix) -> FloatVector:
         """Return the counts, shape (n,); see `AnalyticObjective.compute_encoded`."""
-        if space.dimensions != self._problem.space.dimensions:
-            return super().compute_encoded(space, encoded)
-        return self._problem.encoded_values(self.name, encoded)
+        rows = self._problem.own_rows(space, encoded)
+        return (
+            super().compute_encoded(space, encoded) if rows is None else self._problem.encoded_values(self.name, rows)
+        )
 
     def context(self) -> dict[str, Any]:
         """Return the table and its conditions; see `Objective.context`."""

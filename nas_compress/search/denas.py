@@ -71,6 +71,8 @@ class DeNAS(GenerationalSearch):
         self._parents = parents
         self._crossovers = population // 2 if crossovers is None else crossovers
         self._mutants = population - population // 2 if mutants is None else mutants
+        if self._crossovers + self._mutants == 0:
+            raise ConfigError(f"crossovers and mutants of a population of {population} are 0; wants at least one child")
         self._rates = np.where(_of_the_whole(problem), s_prob, m_prob)
         self._rows: IntMatrix = np.empty((0, len(self.space.cardinalities)), dtype=np.int64)
         self._trials: list[Trial] = []
@@ -140,5 +142,3 @@ def _check(**options: float | None) -> None:
             raise ConfigError(f"{name}: {value} is no probability; want a number from 0 to 1")
         if value < (1 if name == "parents" else 0):
             raise ConfigError(f"{name}: {value} is not allowed; wants at least {1 if name == 'parents' else 0}")
-    if options["crossovers"] == 0 and options["mutants"] == 0:
-        raise ConfigError("crossovers and mutants are both 0; a generation wants at least one child")

@@ -136,13 +136,17 @@ class Guest(SearchStrategy):
 def describe_own(strategy: OwnStrategy) -> str:
     """Return a name that tells strategies apart, for the record of a search."""
     if isinstance(strategy, partial):
-        named = (f"{name}={_described(value)}" for name, value in strategy.keywords.items())
-        given = ", ".join([*map(_described, strategy.args), *named])
-        return f"{describe_own(strategy.func)}({given})"
+        return f"{describe_own(strategy.func)}({describe_arguments(strategy)})"
     kind = strategy if hasattr(strategy, "__qualname__") else type(strategy)
     sizes = ((name, getattr(strategy, name, None)) for name in ("pop_size", "n_offsprings") if _is_pymoo(strategy))
     given = ", ".join(f"{name}={size}" for name, size in sizes if size is not None)
     return f"{kind.__module__}.{kind.__qualname__}" + (f"({given})" if given else "")
+
+
+def describe_arguments(bound: partial[Any]) -> str:
+    """Return the arguments that a function is bound to, as a text that is the same in every process."""
+    named = (f"{name}={_described(value)}" for name, value in bound.keywords.items())
+    return ", ".join([*map(_described, bound.args), *named])
 
 
 def _described(value: object) -> str:

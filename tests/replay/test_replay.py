@@ -11,7 +11,7 @@ import pytest
 from nas_compress.errors import ArchitectureError, ConfigError, DataError
 from nas_compress.objectives import AnalyticObjective, objectives
 from nas_compress.replay import load_replay, replays
-from nas_compress.space import Architecture
+from nas_compress.space import Architecture, Dimension, SearchSpace
 
 every_problem = pytest.mark.parametrize("name", list(replays))
 
@@ -27,6 +27,21 @@ def with_leftovers(space, architecture, rng):
         for d in space.dimensions
     }
     return Architecture(values)
+
+
+@every_problem
+def test_costs_in_a_part_of_the_space(problem, name):
+    replay, rng = problem(name), np.random.default_rng(6)
+    first = replay.space.dimensions[0]
+    part = replay.space.restrict({first.name: first.choices[0][1:]})
+    cost = replay.objectives(["macs"])[0]
+    encoded = part.encode(sample(part))
+    assert replay.own_rows(part, encoded) is not None
+    leftovers = np.where(part.active(encoded), encoded, rng.integers(0, part.cardinalities, encoded.shape))
+    for rows in (encoded, leftovers):
+        assert np.allclose(cost.compute_encoded(part, rows), cost.compute(part.decode(rows)), rtol=1e-12)
+    other = SearchSpace("other", [Dimension("x", first.choices, ordered=first.ordered)])
+    assert replay.own_rows(other, np.zeros((1, len(other.cardinalities)), dtype=int)) is None
 
 
 @every_problem
