@@ -221,7 +221,7 @@ class NAS:
             section.num_evals,
             self.build,
             reference=None if reference is None else by_registered_name(reference),
-            context=self._context(),
+            context=self.conditions(),
             on_trial=on_trial,
         )
 
@@ -385,7 +385,7 @@ class NAS:
             identity["prior"] = context_hash({"trials": known})
         return identity
 
-    def _context(self) -> dict[str, Any]:
+    def conditions(self) -> dict[str, Any]:
         """Return what every value that depends on weights depends on besides the objective's own conditions."""
         searched = self._searched
         context: dict[str, Any] = {"supernet": searched.name, "checkpoint": searched.fingerprint()}

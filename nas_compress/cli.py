@@ -166,7 +166,7 @@ def measure(
     agent = NAS(NASConfig.from_yaml(config))
     point = named_architecture(agent.space, architecture)
     subnet: Any = agent.build(point)
-    console.show_measurements([(each, each.measure(subnet, point)) for each in agent.metrics()])
+    console.show_measurements([(each, each.measure(subnet, point)) for each in agent.metrics()], agent.conditions())
 
 
 app.command()(score)

@@ -204,8 +204,8 @@ def _choice(scores: Mapping[str, Any]) -> str:
     return ": " + ", ".join(f"{weight:.2f} {name}" for name, weight in weights) if weights else ""
 
 
-def show_measurements(rows: Sequence[tuple[Objective, Measurement]]) -> None:
-    """Print what one architecture measured, a metric a row, and what on."""
+def show_measurements(rows: Sequence[tuple[Objective, Measurement]], conditions: Mapping[str, Any]) -> None:
+    """Print what one architecture measured, a metric a row, and what on; conditions are those of all weights."""
     from nas_compress.report import CLOCKS, objective_conditions
 
     table = Table(box=None, pad_edge=False)
@@ -215,7 +215,8 @@ def show_measurements(rows: Sequence[tuple[Objective, Measurement]]) -> None:
         spread = "exact" if measured.spread is None else f"{measured.spread:,.3g}"
         table.add_row(objective.name, _number(measured.value), spread, objective.unit)
     _out.print(table)
-    for line in objective_conditions({objective.name: objective.context() for objective, _ in rows}):
+    shared = {objective.name: conditions if objective.depends_on_weights else {} for objective, _ in rows}
+    for line in objective_conditions({o.name: {**shared[o.name], **o.context()} for o, _ in rows}):
         say(line)
     for objective, measured in rows:
         if (clock := measured.provenance.get("clock")) in CLOCKS:

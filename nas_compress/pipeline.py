@@ -186,7 +186,7 @@ class _Run:
                 record = self._make(label, step, key, progress)
                 note = record.outcome.get("dropped", "done")
             self._publish(label, record)
-        if step.name != "nas":  # which may go on for longer
+        if step.name != "nas" and not record.outcome.get("dropped"):  # these may go on: for longer, under other limits
             shutil.rmtree(self.state.work, ignore_errors=True)
         self.state.outcomes[label] = record.outcome
         for weights in weights_of(record.outcome):  # what follows is of these, however they came about
@@ -261,16 +261,19 @@ class _Run:
         old = {file for each in self._record.steps.values() for file in files_of(each.outcome)}
         self._record.steps = {**before, label: record}
         now = {file for each in self._record.steps.values() for file in files_of(each.outcome)}
-        for file in [*(old - now), "report.json", "report.html"]:
-            (self.state.folder / file).unlink(missing_ok=True)
+        named = {path.resolve() for _, path in self.state.recipe.files()}
+        for file in (self.state.folder / each for each in [*(old - now), "report.json", "report.html"]):
+            if file.resolve() not in named:
+                file.unlink(missing_ok=True)
         _write(self._record_path, self._record)
-        self.state.recipe.to_yaml(self.state.folder / "recipe.yaml")
+        if not self.state.recipe.is_read_from(copy := self.state.folder / "recipe.yaml"):
+            self.state.recipe.to_yaml(copy)
 
 
 def _extendable(options: StepOptions) -> set[str]:
-    """Return the options that say how much to do, not what: work goes on where they alone are changed."""
+    """Return the options that say how much to do or what to keep: work goes on where they alone are changed."""
     if not isinstance(options, NasStep):
-        return set()
+        return {"skip_if", "stop_if"}
     # A full search measures a sample first, and `num_evals` says how many where nothing else does.
     sampled = options.approach == "full" and options.training_samples is None
     return {"patience", "min_gain", "time_budget", "reference_point"} | (set() if sampled else {"num_evals"})

@@ -19,6 +19,8 @@ BACKEND = {"backend": "torch", "versions": {"torch": "2"}, "threads": 1, "batch_
 
 
 class Timed(Speed):
+    depends_on_weights = False
+
     def context(self):
         return BACKEND
 
@@ -90,9 +92,12 @@ def test_measurements_have_conditions_and_say_which_clock(printed):
     rows = [
         (Timed(), Measurement(0.2, 0.01, {"clock": "cpu"})),
         (Size(), Measurement(1000.0)),
+        (Quality(), Measurement(97.0, 0.5)),
     ]
-    console.show_measurements(rows)
+    shared = {"calibration_images": 2000, "calibration_augmentation": "none", "supernet": "x", "checkpoint": "y"}
+    console.show_measurements(rows, shared)
     text = printed()
+    assert "acc: BN recalibrated on up to 2000 training images" in text
     assert "latency: median, ± one standard error; torch (torch 2), batch 8" in text
     assert "latency (cpu): CPU time of the computing thread" in text and "size:" not in text
 

@@ -23,6 +23,7 @@ from nas_compress.errors import CheckpointError, ConfigError, DataError
 from nas_compress.files import sole_use
 from nas_compress.report.comparison import everywhere
 from nas_compress.supernets import supernets
+from nas_compress.training.loop import Loop
 from nas_compress.weights import read_state, write_state
 
 QUICK = {"budget_s": 0.02, "min_runs": 3, "warmup": 1}
@@ -124,13 +125,66 @@ def test_conditions_on_training_are_judged_on_the_network_as_trained(recipe, tmp
     assert (tmp_path / "steps/finetune_chosen.safetensors").is_file()
 
 
+@pytest.mark.parametrize("step", [{"finetune": BRIEF}, {"prune": {"rounds": 1, "training": BRIEF}}])
+def test_another_condition_judges_what_was_trained_without_another_training(recipe, monkeypatch, step):
+    ((name, options),), made, original = step.items(), [], Loop._step
+    monkeypatch.setattr(Loop, "_step", lambda *given: made.append(1) or original(*given))
+    first = compress(recipe(KNOWN, {name: {**options, "stop_if": "accuracy < 100 %"}}))
+    assert first.stopped
+    trained = len(made)
+    second = compress(recipe(KNOWN, {name: {**options, "stop_if": "accuracy < 0 %"}}, "export"))
+    assert second.stopped is None and len(made) == trained > 0
+    before, after = (r.outcomes[name]["measured"]["after"]["accuracy"]["value"] for r in (first, second))
+    assert before == after
+
+
+def test_files_that_the_recipe_names_are_kept(recipe, tmp_path):
+    """A later recipe in the same folder reads what an earlier one made, and does not take it away."""
+    train = {"train_supernet": {"epochs": 1, "batch_size": 256, "subnets_per_step": 2}}
+    first = recipe(train, KNOWN, "export")
+    first.supernet_ckpt_path = None
+    compress(first)
+    second = recipe(KNOWN, {"distill": {**BRIEF, "teacher": tmp_path / "models/largest_fp32.onnx"}})
+    second.supernet_ckpt_path = tmp_path / "supernet.safetensors"
+    for _ in range(2):
+        compress(second)
+        assert (tmp_path / "supernet.safetensors").is_file() and (tmp_path / "models/largest_fp32.onnx").is_file()
+    assert not (tmp_path / "models/chosen_fp32.onnx").exists()
+
+
+def test_files_that_a_step_writes_over_are_refused(recipe, tmp_path):
+    (tmp_path / "models").mkdir()
+    for name in ("models/largest_fp32.onnx", "search_results.jsonl"):
+        (tmp_path / name).write_text("")
+    distill = {"distill": {**BRIEF, "teacher": tmp_path / "models/largest_fp32.onnx"}}
+    with pytest.raises(
+        ConfigError, match=r"steps\[1\]\.distill\.teacher: .*is what the export step of this recipe writes"
+    ):
+        compress(recipe(KNOWN, distill, "export"))
+    search = {"nas": {"metrics": ["acc", "macs"], "warm_start": tmp_path / "search_results.jsonl"}}
+    with pytest.raises(ConfigError, match=r"steps\[0\]\.nas\.warm_start: .*is what the nas step of this recipe writes"):
+        compress(recipe(search, "select"))
+
+
+def test_the_recipe_that_is_read_is_not_written_over(recipe, tmp_path):
+    path = tmp_path / "recipe.yaml"
+    recipe(KNOWN, "export").to_yaml(path)
+    path.write_text("# mine\n" + path.read_text())
+    compress(path)
+    assert path.read_text().startswith("# mine\n")
+    compress(recipe(KNOWN, "export", "benchmark"))
+    assert not path.read_text().startswith("# mine\n"), "of another recipe: what was run last"
+
+
 def test_a_condition_that_stops_ends_the_recipe_and_keeps_what_was_before(recipe, tmp_path):
     prune = {"prune": {"rounds": 1, "training": BRIEF, "stop_if": "accuracy < 100 %"}}
     whole = recipe(KNOWN, prune, "export")
     result = compress(whole)
     assert result.stopped.startswith("prune: accuracy < 100 %: ")
     assert list(result.outcomes) == ["select", "prune"]
-    assert not [name for name in files(tmp_path) if "prune" in name or name.startswith("models")]
+    begun = [name for name in files(tmp_path) if name.startswith("steps/prune-")]
+    assert begun, "the training, for another condition"
+    assert not [name for name in files(tmp_path) if "prune" in name and name not in begun or name.startswith("models")]
     worked = []
     again = compress(whole, progress=lambda p: worked.append((p.step, p.note)))
     assert again.stopped == result.stopped and worked == [("select", "done before"), ("prune", "done before")]

@@ -28,7 +28,7 @@ from nas_compress.recipe.steps import (
     labels,
 )
 from nas_compress.search_checks import registered_space
-from nas_compress.settings import FilePath, Problem, Seed, Settings, Source, config_error, problems_of
+from nas_compress.settings import FilePath, Location, Problem, Seed, Settings, Source, config_error, problems_of
 from nas_compress.tasks import task_of
 
 
@@ -111,6 +111,18 @@ class Recipe(Settings):
         """The folder that everything is written to."""
         return self.output or Path("outputs") / self.name
 
+    def files(self) -> Iterator[tuple[Location, Path]]:
+        """Yield the files and folders that the recipe names to be read, and where it does."""
+        for name in ("supernet_ckpt_path", "dataset_path"):
+            if (path := getattr(self, name)) is not None:
+                yield (name,), path
+        for index, step in enumerate(self.steps):
+            yield from _paths(step.options.model_dump(), ("steps", index, step.name))
+
+    def is_read_from(self, path: Path) -> bool:
+        """Return whether a file is the one that the recipe itself was read from."""
+        return self._source is not None and self._source.path.resolve() == path.resolve()
+
     def labelled(self) -> list[tuple[str, Step]]:
         """Return the steps with what they are called in records: `prune`, and `prune_2` where there is a second one."""
         return list(zip(labels([step.name for step in self.steps]), self.steps, strict=True))
@@ -192,7 +204,17 @@ class Recipe(Settings):
         if (space := registered_space(self.supernet)) is not None:
             yield from space_problems(self.steps, space)
         yield from self._format_problems()
+        yield from self._written_problems()
         yield from self._shared_problems()
+
+    def _written_problems(self) -> Iterator[Problem]:
+        """Yield a problem for each file that is to be read and that a step writes over."""
+        for location, path in self.files():
+            folder, file = self.folder.resolve(), path.resolve()
+            step = _WRITERS.get(file.relative_to(folder).parts[0]) if folder in file.parents else None
+            if step is not None and self.step(step) is not None:
+                reason = f"{str(path)!r} is what the {step} step of this recipe writes; give a copy, or another output"
+                yield Problem(location, reason)
 
     def _shared_problems(self) -> Iterator[Problem]:
         if problems := list(checks.network_problems(self.supernet, (), untrained=self.untrained)):
@@ -230,3 +252,15 @@ class Recipe(Settings):
                     ("steps", index, "export", "formats"),
                     f"{step.options.formats} lacks 'onnx', which other steps of the recipe need",
                 )
+
+
+_WRITERS = {"search_results.csv": "nas", "search_results.jsonl": "nas", "models": "export"}
+"""What steps write into the output folder under the same name whatever they make, by its first part."""
+
+
+def _paths(value: Any, location: Location) -> Iterator[tuple[Location, Path]]:
+    if isinstance(value, Path):
+        yield location, value
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list | tuple) else ()
+    for key, each in items:
+        yield from _paths(each, (*location, key))

@@ -62,17 +62,16 @@ def _speedup(artefact: Entry, reference: Entry) -> dict[str, Any]:
 
 
 def compare_all(artefacts: Sequence[Entry]) -> list[dict[str, Any]]:
-    """Return the comparisons of a report: all artefacts with the first, then int8 with fp32 (whether int8 pays).
+    """Return the comparisons of a report: all artefacts with the first, then quantized with fp32 ones.
 
     Args:
         artefacts: Entries of `report.json`.
     """
     first, *others = artefacts
     compared = [compare(entry, first) for entry in others]
-    by_name = {entry["name"]: entry for entry in others}
-    if "chosen int8" in by_name and "chosen fp32" in by_name:
-        compared.append(compare(by_name["chosen int8"], by_name["chosen fp32"]))
-    return compared
+    plain = [entry for entry in others if entry["name"] == "chosen fp32"]
+    quantized = [entry for entry in others if entry["name"].startswith("chosen ") and entry not in plain]
+    return compared + [compare(entry, reference) for reference in plain for entry in quantized]
 
 
 def comparable(before: Entry, after: Entry) -> str | None:

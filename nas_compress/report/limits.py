@@ -9,7 +9,7 @@ from typing import Any
 
 from nas_compress.constraints import Limit, limit_texts, parse_constraint
 from nas_compress.objectives import objectives
-from nas_compress.report.comparison import batch_and_threads, everywhere, plus_minus
+from nas_compress.report.comparison import batch_and_threads, everywhere, plus_minus, speed_up
 from nas_compress.tasks import QUALITIES
 
 Entry = Mapping[str, Any]
@@ -43,7 +43,8 @@ def check_limits(
     Returns:
         One row per limit and file. `value` and `spread` are in `unit`: `"x"`, times the largest network's value, where
         the limit is relative; `met` says whether the value keeps to the limit. It is None, and there is a `reason`,
-        where files have no figure for the metric, or none under the conditions of the limit.
+        where files have no figure for the metric, or none under the conditions of the limit, or latencies are of two
+        clocks. `clock` is that of a latency in ms.
     """
     return [row for name, text in limit_texts(constraints) for row in _check(name, text, artefacts, timed)]
 
@@ -59,30 +60,43 @@ def _check(
     constraint = parse_constraint(text, name=name, unit=objectives.entry(name).info["unit"])
     row["limit"] = str(constraint)
     wanted = timed if name == "latency" else None
-    figures = {entry["name"]: _figure(name, entry, wanted) for entry in artefacts}
-    base = next((figures.pop(file) for file in list(figures) if file.split()[0] == "largest"), None)
-    if constraint.relative and (base is None or not base[0]):
-        yield row | {
-            "reason": "there is no such figure of the largest network" if base is None else "that of the largest is 0"
-        }
+    found = {entry["name"]: _measured_at(entry, wanted) for entry in artefacts}
+    largest = next((file for file in found if file.split()[0] == "largest"), None)
+    base = None if largest is None else found.pop(largest)
+    if constraint.relative and (base is None or not _FIGURES[name](base)[0]):
+        absent = "there is no largest network" if largest is None else f"{largest} was not measured at {_where(timed)}"
+        yield row | {"reason": absent if base is None else "that of the largest is 0"}
         return
-    for file, figure in figures.items():
-        if figure is None:
+    for file, entry in found.items():
+        if entry is None:
             yield row | {"artefact": file, "reason": f"{file} was not measured at {_where(timed)}"}
             continue
-        (value, spread), unit = figure, constraint.unit
-        met = constraint.met(value, {name: base[0]} if base else {})
-        if constraint.relative and base:
-            (value, spread), unit = _ratio(figure, base), "x"
+        figure = _against(name, entry, base) if constraint.relative and base is not None else _FIGURES[name](entry)
+        if figure is None:
+            reason = f"the latencies of {file} and {largest} are of two clocks, which do not compare"
+            yield row | {"artefact": file, "reason": reason}
+            continue
+        value, spread = figure
+        row |= {"clock": entry["latency"].get("clock", "wall")} if name == "latency" and not constraint.relative else {}
+        unit, largest_value = ("x", {name: 1.0}) if constraint.relative else (constraint.unit, {})
+        met = constraint.met(value, largest_value)
         yield row | {"artefact": file, "value": value, "spread": spread, "unit": unit, "met": met}
 
 
-def _figure(name: str, entry: Entry, timed: Mapping[str, Any] | None) -> tuple[float, float] | None:
-    """Return the figure of a file; None where it was not measured under the conditions that are wanted."""
+def _measured_at(entry: Entry, timed: Mapping[str, Any] | None) -> Entry | None:
+    """Return an entry as it was measured under the conditions that are wanted; None where it was not."""
     if timed is None:
-        return _FIGURES[name](entry)
+        return entry
     runs = ((at, {"precision": "fp32", **at["context"]}) for at in everywhere(entry))
-    return next((_FIGURES[name](at) for at, how in runs if all(how[key] == timed[key] for key in timed)), None)
+    return next((at for at, how in runs if all(how[key] == timed[key] for key in timed)), None)
+
+
+def _against(name: str, entry: Entry, base: Entry) -> tuple[float, float] | None:
+    """Return a figure as a part of the largest network's; None for latencies of clocks that do not compare."""
+    if name != "latency":
+        return _ratio(_FIGURES[name](entry), _FIGURES[name](base))
+    faster = speed_up(base, entry)
+    return None if faster is None else _ratio((1.0, 0.0), faster[:2])
 
 
 def _where(timed: Mapping[str, Any] | None) -> str:
@@ -102,4 +116,5 @@ def limit_sentence(row: Mapping[str, Any]) -> str:
     value, unit = row["value"], row["unit"]
     exact = f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
     figure = f"{plus_minus(value, row['spread']) if row['spread'] else exact} {unit}".rstrip()
+    figure += "" if row.get("clock", "wall") == "wall" else f" ({row['clock']})"
     return f"{row['limit']}: {row['artefact']} {figure}, {'met' if row['met'] else 'NOT met'}"

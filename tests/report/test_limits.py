@@ -10,7 +10,8 @@ def entry(name, acc, latency, macs):
     return {
         "name": name,
         "accuracy": {"value": acc, "spread": 0.4},
-        "latency": {"median_ms": latency, "error_ms": latency / 100},
+        "latency": {"median_ms": latency, "error_ms": latency / 100, "cpu_ms": 0.9 * latency, "clock": "wall"},
+        "context": {"threads": 1, "batch_size": 1},
         "macs": macs,
         "params": 7,
     }
@@ -69,7 +70,7 @@ def test_limits_on_latency_are_checked_at_the_searchs_batch_threads_and_backend(
     assert [row["met"] for row in elsewhere] == [None] * 3
     assert [limit_sentence(row) for row in elsewhere[1:]] == [
         "latency <= 0.2 ms: not checked, chosen int8 was not measured at batch 64, 2 threads, fp32 in torch",
-        "latency <= 0.5 x largest: not checked, there is no such figure of the largest network",
+        "latency <= 0.5 x largest: not checked, largest fp32 was not measured at batch 64, 2 threads, fp32 in torch",
     ]
     further = {"context": {**at, "batch_size": 64}, "latency": {"median_ms": 9.0, "error_ms": 0.1}}
     files = [dict(each, elsewhere=[further]) for each in files]
@@ -81,7 +82,26 @@ def test_where_there_is_no_largest_network_the_chosen_one_is_checked():
     (row,) = check_limits({"macs": "<= 500"}, [FP32])
     assert limit_sentence(row) == "macs <= 500: chosen fp32 1,000, NOT met"
     (row,) = check_limits({"macs": "<= 0.5 x largest"}, [FP32])
-    assert limit_sentence(row) == "macs <= 0.5 x largest: not checked, there is no such figure of the largest network"
+    assert limit_sentence(row) == "macs <= 0.5 x largest: not checked, there is no largest network"
+
+
+def test_latencies_of_two_clocks_are_not_held_against_one_another():
+    def timed(each, clock, threads, cpu):
+        latency = {**each["latency"], "clock": clock, "cpu_ms": cpu}
+        return {**each, "latency": latency, "context": {"threads": threads, "batch_size": 1}}
+
+    limits = {"latency": ["<= 0.25 x largest", "<= 0.2 ms"]}
+    several = [timed(LARGEST, "disturbed wall", 2, 0.4), timed(FP32, "wall", 2, 0.2)]
+    assert [limit_sentence(row) for row in check_limits(limits, several)] == [
+        "latency <= 0.25 x largest: not checked, the latencies of chosen fp32 and largest fp32 are of two clocks, "
+        "which do not compare",
+        "latency <= 0.2 ms: chosen fp32 0.100 ± 0.001 ms, met",
+    ]
+    one = [timed(LARGEST, "cpu", 1, 0.4), timed(FP32, "wall", 1, 0.2)]
+    (relative, _) = check_limits(limits, one)
+    assert relative["value"] == pytest.approx(0.5) and relative["met"] is False, "by CPU time"
+    (busy,) = check_limits({"latency": "<= 0.2 ms"}, [timed(FP32, "disturbed wall", 2, 0.2)])
+    assert limit_sentence(busy) == "latency <= 0.2 ms: chosen fp32 0.100 ± 0.001 ms (disturbed wall), met"
 
 
 def test_a_limit_that_is_none_is_an_error():

@@ -88,6 +88,11 @@ def test_int8_is_compared_with_its_own_fp32_too():
     ]  # fmt: skip
 
 
+def test_any_quantized_file_is_compared_with_the_one_before():
+    files = [LARGE, *(entry(f"chosen {n}", accuracy=97.5, latency=0.1, macs=500, size=100) for n in ("fp32", "bf16"))]
+    assert (compare_all(files)[-1]["artefact"], compare_all(files)[-1]["reference"]) == ("chosen bf16", "chosen fp32")
+
+
 def test_a_latency_of_another_clock_is_marked_in_its_row():
     busy = entry("chosen int8", accuracy=97.5, latency=0.1, macs=500, size=100, clock="disturbed wall")
     rows = table_rows([LARGE, busy])
