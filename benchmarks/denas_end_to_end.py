@@ -2,6 +2,7 @@
 
     python benchmarks/denas_end_to_end.py asr --data-path fsdd_8k_int16.npz
     python benchmarks/denas_end_to_end.py cnn --data-path cifar10 --epochs 8 --precision bf16
+    python benchmarks/denas_end_to_end.py vit --data-path cifar10 --epochs 8 --precision bf16
     python benchmarks/denas_end_to_end.py bert --data-path stsa_binary --tokenizer FOLDER --epochs 3
 
 The search takes the best score within a share of the stock network's cost. Both networks then start from random weights
