@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import os
@@ -99,7 +100,7 @@ def best_structure(result: SearchResult, metric: str | None = None) -> Structure
         ConfigError: The metric is not one of the search's, or the result does not say which super-network it is of.
         InfeasibleError: No trial keeps the limits.
     """
-    supernet = result.provenance.get("search", {}).get("supernet")
+    supernet = getattr(result, "provenance", {}).get("search", {}).get("supernet")
     if not isinstance(supernet, str):
         raise ConfigError("best_structure wants the result of a search in a super-network; this one names none")
     goal = next((m for m in result.metrics if m.name == metric), None)
@@ -135,6 +136,10 @@ def load_best_structure(
     """
     from nas_compress.supernets import check_supernet, load_supernet
 
+    if not isinstance(structure, Structure | str | os.PathLike):
+        raise ConfigError(
+            f"structure is a {type(structure).__name__}; wants what best_structure returns, or a file of it"
+        )
     path = None if isinstance(structure, Structure) else structure
     found = structure if isinstance(structure, Structure) else Structure.load(structure)
     if supernet is not None:
@@ -149,6 +154,7 @@ def load_best_structure(
         net = supernet or load_supernet(found.supernet, trained=False, num_classes=num_classes, seed=seed)
         net.space.validate(architecture)
     if checkpoint is not None:
+        net = net if supernet is None else copy.deepcopy(net)  # a user's own keeps its weights
         _inherit(net, checkpoint)
     return net.extract(architecture)
 

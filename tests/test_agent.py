@@ -215,7 +215,19 @@ def test_objectives_of_ones_own_are_made_from_the_agent(config, monkeypatch):
             return Measurement(float(sum(architecture["d"])))
 
     monkeypatch.setattr(objectives, "_entries", dict(objectives._entries))
-    objectives.register("depth", direction="minimize", unit="", column="Depth")(Depth)
+    for wrong, message in (
+        ({"direction": "max"}, "'depth': direction = 'max'; allowed: maximize, minimize"),
+        ({"direction": "maximize"}, "direction is registered as 'maximize', the class has 'minimize'"),
+        ({"column": "d"}, "column is registered as 'd', the class has 'Depth'"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            objectives.register("depth", **wrong)(Depth)
+    with pytest.raises(ConfigError, match="name is registered as 'other', the class has 'depth'"):
+        objectives.register("other")(Depth)
+    with pytest.raises(ConfigError, match="'bare': direction = None"):
+        objectives.register("bare")(type("Bare", (), {}))
+    objectives.register("depth")(Depth)
+    assert dict(objectives.entry("depth").info) == {"direction": "minimize", "unit": "", "column": "Depth"}
     config.dynas.metrics = ["acc", "depth"]
     result = NAS(config).search()
     assert all(t.values["depth"] == sum(t.architecture["d"]) for t in result)

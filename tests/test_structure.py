@@ -56,6 +56,14 @@ def test_weights_are_inherited_from_a_supernet(path, tmp_path):
     assert torch.equal(load_best_structure(path, supernet=trained)(x), expected)
     with pytest.raises(CheckpointError):
         load_best_structure(path, checkpoint=tmp_path / "missing.safetensors")
+    own = supernets.get("digits_vit")(seed=1)
+    before = own.fingerprint()
+    inherited = load_best_structure(path, supernet=own, checkpoint=tmp_path / "net.safetensors")
+    assert torch.equal(inherited(x), expected) and own.fingerprint() == before
+    with pytest.raises(ConfigError, match="structure is a dict; wants what best_structure returns"):
+        load_best_structure({})
+    with pytest.raises(ConfigError, match="wants the result of a search in a super-network"):
+        best_structure([])
 
 
 def test_weights_are_inherited_from_a_pretrained_bert_without_head(tmp_path):

@@ -2,12 +2,47 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any, TypeVar, get_args
+
+from nas_compress.errors import ConfigError
 from nas_compress.objectives.base import AnalyticObjective, Direction, Measurement, Objective
 from nas_compress.registry import Entry, Registry
 
 _COST = "nas_compress.objectives.cost"
 
-objectives: Registry[type[Objective]] = Registry(
+Class = TypeVar("Class", bound=type[Objective])
+
+
+class ObjectiveRegistry(Registry[type[Objective]]):
+    """The objectives by name; what is registered of one is what its class says."""
+
+    def register(self, name: str, summary: str = "", **info: Any) -> Callable[[Class], Class]:
+        """Return a decorator that registers a class; `direction`, `unit` and `column` are the class's by default.
+
+        Raises:
+            ConfigError: The name is taken, the direction is none, or the class says something else.
+        """
+        add = super().register
+
+        def check(target: Class) -> Class:
+            facts = {"name": name, "direction": None, "unit": "", "column": name}
+            own = {key: value for key in facts if isinstance(value := getattr(target, key, None), str)}
+            given = facts | own | {key: info[key] for key in facts if key in info} | {"name": name}
+            if given["direction"] not in get_args(Direction):
+                allowed = ", ".join(get_args(Direction))
+                raise ConfigError(f"objective {name!r}: direction = {given['direction']!r}; allowed: {allowed}")
+            if odd := next((key for key, value in own.items() if value != given[key]), None):
+                differ = f"{odd} is registered as {given[odd]!r}, the class has {own[odd]!r}"
+                raise ConfigError(f"objective {name!r}: {differ}; make them agree")
+            del given["name"]
+            add(name, summary, **info | given)(target)
+            return target
+
+        return check
+
+
+objectives = ObjectiveRegistry(
     "objective",
     {
         "acc": Entry(

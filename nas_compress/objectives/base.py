@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from nas_compress.errors import ConfigError
 from nas_compress.space import Architecture, SearchSpace
 
 if TYPE_CHECKING:
@@ -111,8 +112,14 @@ class AnalyticObjective(Objective):
         """Return the values of canonical encoded architectures of shape (n, genes), shape (n,).
 
         Searches compute many: sub-classes that need not decode override it.
+
+        Raises:
+            ConfigError: `compute` gives another number of values.
         """
-        return self.compute(space.decode(encoded))
+        values = np.asarray(self.compute(space.decode(encoded)), dtype=np.float64)
+        if values.shape != (len(encoded),):
+            raise ConfigError(f"{self.name}: compute gives shape {values.shape} for {len(encoded)} architectures")
+        return values
 
     def measure(self, subnet: nn.Module | None, architecture: Architecture) -> Measurement:
         """Return the computed value; the sub-network is not looked at."""

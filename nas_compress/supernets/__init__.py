@@ -101,6 +101,7 @@ def load_supernet(
 
     build = supernets.get(name)
     net = build(seed=seed) if num_classes is None else build(num_classes=num_classes, seed=seed)
+    check_supernet(net)
     if checkpoint is not None:
         load_checkpoint(net, checkpoint)
     elif trained:

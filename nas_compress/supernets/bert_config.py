@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from nas_compress.errors import CheckpointError, ConfigError
+from nas_compress.errors import CheckpointError, ConfigError, first_line
 from nas_compress.space import SearchSpace
 from nas_compress.space.dimension import Dimension, depth_conditions
 from nas_compress.supernets.entry import network
@@ -86,6 +86,8 @@ class BertConfig:
         for name in ("dropout", "head_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigError(f"{name} = {getattr(self, name)}; wants at least 0 and less than 1")
+        if not self.eps > 0:
+            raise ConfigError(f"eps = {self.eps}; wants more than 0")
         if self.activation not in ACTIVATIONS:
             raise ConfigError(f"unknown activation {self.activation!r}; known: {', '.join(ACTIVATIONS)}")
         if self.task not in ("classification", "answering"):
@@ -123,7 +125,13 @@ class BertConfig:
         """
         file = Path(path)
         file = file / "config.json" if file.is_dir() else file
-        published = _read(file)
+        try:
+            return cls._of_published(_read(file), file, task, num_classes)
+        except (TypeError, ValueError) as error:
+            raise CheckpointError(f"{file} holds a value of another type than a BERT's: {first_line(error)}") from error
+
+    @classmethod
+    def _of_published(cls, published: Mapping[str, Any], file: Path, task: Task, num_classes: int | None) -> Self:
         hidden, layers, heads, intermediate = (
             _whole(published, key, file)
             for key in ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")

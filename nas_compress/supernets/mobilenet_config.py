@@ -95,6 +95,10 @@ class MobileNetConfig:
                 raise ConfigError(f"{name} holds {min(values)}; wants more than 0")
             if name != "expand_ratios" and min(values) < 1:
                 raise ConfigError(f"{name} holds {min(values)}; wants at least 1")
+        for name in ("kernel_sizes", "expand_ratios", "depths", "resolutions"):
+            values = getattr(self, name)
+            if list(values) != sorted(set(values)):
+                raise ConfigError(f"{name} = {values}; wants ascending, distinct values")
         widths = ("stem_width", "first_width", "final_width", "feature_width")
         for name in (*widths, "stem_stride", "in_channels", "num_classes"):
             if getattr(self, name) is not None and getattr(self, name) < 1:

@@ -40,7 +40,7 @@ class ViTSizes:
         """
         values, names = space.values(encoded), config.names
         depth, heads, mlp = values[names.depth], values[names.heads], values[names.mlp]
-        embed = np.full((len(encoded), 1), config.features) if names.embed is None else values[names.embed]
+        embed = np.full((len(encoded), 1), config.embed_dims[0]) if names.embed is None else values[names.embed]
         hidden = np.floor(embed * mlp if config.form == "ratios" else mlp)
         return cls(*(part.sum(axis=1).astype(np.int64) for part in (embed, depth, heads, hidden)))
 

@@ -328,6 +328,7 @@ def test_a_small_net_trains():
         ({"length": 600}, "length = 600; there are 512 positions"),
         ({"padding": 30522}, "padding = 30522; wants a word piece"),
         ({"dropout": 1.0}, "dropout = 1.0; wants at least 0 and less than 1"),
+        ({"eps": -1.0}, "eps = -1.0; wants more than 0"),
         ({"activation": "swish"}, "unknown activation 'swish'; known: gelu, relu"),
         ({"task": "translation"}, "unknown task 'translation'"),
         ({"task": "answering", "num_classes": 3}, "num_classes = 3; answering wants 2"),

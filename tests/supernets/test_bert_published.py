@@ -206,6 +206,9 @@ def test_our_own_file_is_read_from_a_folder_in_either_format(tmp_path):
         ({"hidden_act": "gelu_new"}, "hidden_act is 'gelu_new'; known: gelu, relu"),
         ({"hidden_size": 50}, "hidden_size 50 is no multiple of num_attention_heads 4"),
         ({"vocab_size": "many"}, "vocab_size is 'many'; wants a whole number"),
+        ({"id2label": None}, "holds a value of another type than a BERT's"),
+        ({"max_position_embeddings": None}, "holds a value of another type than a BERT's"),
+        ({"hidden_dropout_prob": "much"}, "holds a value of another type than a BERT's"),
     ],
 )
 def test_other_configurations_are_refused(tmp_path, change, message):

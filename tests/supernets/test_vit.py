@@ -1,5 +1,6 @@
 import copy
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from nas_compress.space import Architecture
 from nas_compress.supernets import supernets
 from nas_compress.supernets.checkpoint import load_checkpoint
 from nas_compress.supernets.vit import build
-from nas_compress.supernets.vit_config import ViTConfig
+from nas_compress.supernets.vit_config import DIGITS_VIT, ViTConfig
 from nas_compress.weights import write_state
 
 PLAIN = {nn.Conv2d, nn.Linear, nn.LayerNorm}
@@ -239,6 +240,11 @@ def test_blocks_have_one_key_for_each_size(digits):
         "vit_head dim=48 tokens=17 pool=mean classes=10",
     ]
     assert not {b.key for b in largest} & {b.key for b in smallest}
+
+
+def test_more_weights_than_are_taken_out_count_for_nothing():
+    config = replace(DIGITS_VIT, form="widths", mlp=(32, 64), embed_dims=(48,), stored_embed=64)
+    check_extraction(net := build("wide", config, seed=0), corners_and_samples(net, 3))
 
 
 # -- configurations ----------------------------------------------------------------------------------------
