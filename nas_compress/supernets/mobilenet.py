@@ -87,6 +87,7 @@ class MobileNetSupernet(ImageSupernet):
         self.space = config.space(name)
         with seeded(seed):
             self._build()
+        self._configure(self.space.largest())
 
     def _width(self, base: int) -> int:
         return make_divisible(base * self.config.width_mult)
