@@ -64,6 +64,7 @@ setup(
             "tokenizers>=0.15",
             "sacrebleu>=2.3",
             "jiwer>=3",
+            "soundfile>=0.12",
             "transformers>=4.40,<5",
         ],
     },

@@ -29,6 +29,8 @@ MEMORY_BUDGET = 2**31
 """Bytes of decoded images that each part of a data source may keep: 10,000 of 224 x 224 pixels fit."""
 
 _CROP = 0.875
+_ENDS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
+"""How files that are whole end, nearly all of them."""
 _Pixels = np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
 _Listed = tuple[list[Path], list[int]]
 """Image files and their labels."""
@@ -134,6 +136,24 @@ def decode(file: Path, resolution: int) -> _Pixels:
     return np.asarray(resized.crop((left, top, left + resolution, top + resolution)))
 
 
+def check_image(file: Path) -> None:
+    """Check that a file begins and ends as an image does; those of which this cannot be told are decoded.
+
+    Raises:
+        DataError: As `decode` does.
+    """
+    try:
+        with file.open("rb") as content:
+            end = _ENDS.get(Image.open(content).format or "")
+            if end is not None:
+                content.seek(-len(end), os.SEEK_END)
+                if content.read() == end:
+                    return
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise DataError(f"{file} cannot be decoded: {error}") from error
+    decode(file, 1)
+
+
 def _rgb(image: Image.Image) -> Image.Image:
     """Return an image in 8 bits a channel; grey ones of 16 bits, which Pillow would cut off at 255, are scaled."""
     if image.mode == "F":
@@ -145,13 +165,17 @@ def _rgb(image: Image.Image) -> Image.Image:
 
 
 def load(path: str | Path | None) -> ImageData:
-    """List the images of `train`, `val` and, if there is one, `test`; nothing is decoded yet.
+    """List the images of `train`, `val` and, if there is one, `test`.
+
+    Files of the parts that quality is measured on, often hours after this, are looked at: one that is cut off is no
+    image. Training images are decoded when they are asked for.
 
     Without `test`, `val` is the test part (ImageNet's published figures are on it), and the search-validation
     part is carved out of `train` (a tenth, at most 10,000 images).
 
     Raises:
-        DataError: A folder is missing, holds other classes than `train`, or has a class without images.
+        DataError: A folder is missing, holds other classes than `train`, or has a class without images; an image to
+            measure quality on cannot be decoded.
     """
     roots = folder_parts("image_folder", path)
     classes = sorted(entry.name for entry in roots["train"].iterdir() if entry.is_dir())
@@ -161,6 +185,8 @@ def load(path: str | Path | None) -> ImageData:
         kept, carved = stratified_split(torch.tensor(official[1]), 0.1, at_most=10_000)
         parts = {"train": _select(official, kept), "val": _select(official, carved), "test": parts["val"]}
     parts = {part: _select(listed, fair_order(torch.tensor(listed[1]))) for part, listed in parts.items()}
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        list(pool.map(check_image, [*parts["val"][0], *parts["test"][0]]))
     return ImageData(
         name="image_folder",
         train=FolderSplit(*parts["train"]),

@@ -5,9 +5,10 @@ from __future__ import annotations
 import csv
 import os
 import wave
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -23,6 +24,11 @@ PARTS = {"train": ("train",), "val": ("val", "dev"), "test": ("test",)}
 
 _STREAMED = 0x7FFF_F000
 """Bytes of samples, or more, that a header names which was written before they could be counted: into a pipe."""
+
+_HEADER = 44
+"""Bytes of a WAV file before its samples, at least."""
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -49,28 +55,43 @@ def read_audio(path: Path, sample_rate: int) -> Tensor:
     """
     if not path.is_file():
         raise DataError(f"no recording at {path}")
-    samples, rate = _read_wave(path) or _read_other(path)
-    if rate != sample_rate:
-        raise DataError(f"{path} has {rate} samples a second; want {sample_rate}")
-    if not len(samples):
-        raise DataError(f"{path} is empty")
+    samples, rate = _from_wave(path, lambda file: _read_wave(path, file)) or _read_other(path)
+    _check(path, len(samples), rate, sample_rate)
     return torch.from_numpy(samples)
 
 
-def _read_wave(path: Path) -> tuple[NDArray[np.float32], int] | None:
-    """Return samples and their rate, or None where the file is not WAV of 16 bits."""
+def check_audio(path: Path, sample_rate: int) -> int:
+    """Return the bytes of a recording after a look at its header; no samples are read.
+
+    Raises:
+        DataError: The file is missing or empty, of another sample rate, not what its name says, or (WAV) cut off.
+        MissingExtraError: It takes soundfile, which is not installed.
+    """
+    try:
+        size = path.stat().st_size if path.is_file() else None
+    except OSError as error:  # a name that is too long
+        raise DataError(f"no recording at {path}, which a transcript names: {error.strerror}") from error
+    if size is None:
+        raise DataError(f"no recording at {path}, which a transcript names")
+    length, rate = _from_wave(path, lambda file: _wave_length(path, file, size)) or _other_length(path)
+    _check(path, length, rate, sample_rate)
+    return size
+
+
+def _check(path: Path, length: int, rate: int, wanted: int) -> None:
+    if rate != wanted:
+        raise DataError(f"{path} has {rate} samples a second; want {wanted}")
+    if not length:
+        raise DataError(f"{path} is empty")
+
+
+def _from_wave(path: Path, use: Callable[[wave.Wave_read], T]) -> T | None:
+    """Return what `use` makes of a WAV file of 16 bits; None where the file is of another kind."""
     if path.suffix.lower() != ".wav":
         return None
     try:
         with wave.open(str(path), "rb") as file:
-            if file.getsampwidth() != 2:
-                return None
-            frame = 2 * file.getnchannels()
-            data, whole = file.readframes(file.getnframes()), frame * file.getnframes()
-            if len(data) != whole and (whole < _STREAMED - frame or len(data) % frame):
-                raise DataError(f"cannot read {path} (cut off?): it has {len(data)} of the {whole} bytes of its header")
-            samples = np.frombuffer(data, "<i2")[:: file.getnchannels()]
-            return (samples / 32768).astype(np.float32), file.getframerate()
+            return use(file) if file.getsampwidth() == 2 else None
     except wave.Error as error:
         if "unknown format" in str(error):
             return None
@@ -79,11 +100,40 @@ def _read_wave(path: Path) -> tuple[NDArray[np.float32], int] | None:
         raise DataError(f"cannot read {path} (damaged?): {first_line(error)}") from error
 
 
-def _read_other(path: Path) -> tuple[NDArray[np.float32], int]:
+def _read_wave(path: Path, file: wave.Wave_read) -> tuple[NDArray[np.float32], int]:
+    """Return samples and their rate."""
+    data, frame = file.readframes(file.getnframes()), 2 * file.getnchannels()
+    if len(data) != frame * file.getnframes():
+        _check_cut(path, file, len(data))
+    samples = np.frombuffer(data, "<i2")[:: file.getnchannels()]
+    return (samples / 32768).astype(np.float32), file.getframerate()
+
+
+def _wave_length(path: Path, file: wave.Wave_read, size: int) -> tuple[int, int]:
+    """Return the number of samples that the header tells, and their rate, where the file can hold so many."""
+    if size - _HEADER < 2 * file.getnchannels() * file.getnframes():
+        _check_cut(path, file, max(size - _HEADER, 0))
+    return file.getnframes(), file.getframerate()
+
+
+def _check_cut(path: Path, file: wave.Wave_read, found: int) -> None:
+    """Refuse samples of fewer bytes than the header tells, unless it was written before they could be counted."""
+    frame = 2 * file.getnchannels()
+    whole = frame * file.getnframes()
+    if whole < _STREAMED - frame or found % frame:
+        raise DataError(f"cannot read {path} (cut off?): it has {found} of the {whole} bytes of its header")
+
+
+def _soundfile(path: Path) -> Any:
     try:
-        import soundfile  # type: ignore[import-not-found,unused-ignore]
+        import soundfile  # type: ignore[import-untyped,import-not-found,unused-ignore]
     except ImportError:
         raise MissingExtraError("soundfile", "speech", f"is not installed, and {path.name} is not 16-bit WAV") from None
+    return soundfile
+
+
+def _read_other(path: Path) -> tuple[NDArray[np.float32], int]:
+    soundfile = _soundfile(path)
     try:
         samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
     except (RuntimeError, OSError) as error:
@@ -91,12 +141,22 @@ def _read_other(path: Path) -> tuple[NDArray[np.float32], int]:
     return np.ascontiguousarray(samples[:, 0]), int(rate)
 
 
+def _other_length(path: Path) -> tuple[int, int]:
+    soundfile = _soundfile(path)
+    try:
+        header = soundfile.info(path)
+    except (RuntimeError, OSError) as error:
+        raise DataError(f"cannot read {path} (damaged?): {first_line(error)}") from error
+    return int(header.frames), int(header.samplerate)
+
+
 def load(path: str | Path, features: LogMel | None = None, vocabulary: Vocabulary = CHARACTERS) -> SpeechData:
     """Load a folder with the folders `train...`, `test...` and, if there are such, `val...` or `dev...`.
 
     Each holds, at any depth, LibriSpeech's `*.trans.txt` (lines of `ID WORDS`, the audio in `ID.flac` or `ID.wav`
     beside them) or tables `*.tsv` with the columns `path` (from the table's folder) and `text`. Without a validation
-    folder, a tenth of the training utterances is carved out, always the same. Audio is read when it is asked for.
+    folder, a tenth of the training utterances is carved out, always the same. Headers are checked at once, samples
+    read when they are asked for.
 
     Args:
         path: The folder.
@@ -104,7 +164,8 @@ def load(path: str | Path, features: LogMel | None = None, vocabulary: Vocabular
         vocabulary: The tokens: the capital letters, the apostrophe and the space by default.
 
     Raises:
-        DataError: The folder or a part of it is missing, or a line or a transcript cannot be read.
+        DataError: The folder or a part of it is missing, or a line, a transcript or a recording cannot be read.
+        MissingExtraError: A recording is not WAV of 16 bits, and soundfile is not installed.
     """
     features, root = features or LogMel(), Path(path).expanduser()
     if not root.is_dir():
@@ -118,19 +179,15 @@ def load(path: str | Path, features: LogMel | None = None, vocabulary: Vocabular
         parts["val"], parts["train"] = parts["train"][:count], parts["train"][count:]
         if not parts["train"]:
             raise DataError(f"{root} has a single training utterance; want at least 2, one for validation")
-    lines = [[f"{os.path.relpath(u.path, root)} {_size(u.path)} {u.transcript}" for u in us] for us in parts.values()]
+    lines = [[_line(u, root, features.sample_rate) for u in utterances] for utterances in parts.values()]
     train, val, test = (_split(utterances, features, vocabulary) for utterances in parts.values())
     return SpeechData("speech_folder", train, val, test, features, vocabulary, fingerprint(lines, features, vocabulary))
 
 
-def _size(path: Path) -> int:
-    try:
-        found = path.stat().st_size if path.is_file() else None
-    except OSError as error:  # a name that is too long
-        raise DataError(f"no recording at {path}, which a transcript names: {error.strerror}") from error
-    if found is None:
-        raise DataError(f"no recording at {path}, which a transcript names")
-    return found
+def _line(utterance: Utterance, root: Path, sample_rate: int) -> str:
+    """Return what the data's fingerprint holds of an utterance: its file's name and size, and its words."""
+    size = check_audio(utterance.path, sample_rate)
+    return f"{os.path.relpath(utterance.path, root)} {size} {utterance.transcript}"
 
 
 def _split(utterances: Sequence[Utterance], features: LogMel, vocabulary: Vocabulary) -> SpeechSplit:

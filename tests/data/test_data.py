@@ -426,11 +426,28 @@ def test_image_folder_errors_name_the_file(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="holds the class 'bird', which the training images lack"):
         load_data("image_folder", tmp_path)
     (tmp_path / "val" / "bird").rmdir()
-    broken = tmp_path / "val" / "cat" / "000.png"
-    broken.write_bytes(b"no image")
     data = load_data("image_folder", tmp_path)
+    (tmp_path / "val" / "cat" / "000.png").write_bytes(b"no image")
     with pytest.raises(DataError, match=r"cat/000\.png cannot be decoded"):
         data.test.images(torch.arange(4), 8)
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "bmp", "webp"])
+@pytest.mark.parametrize("part", ["val", "test"])
+def test_image_folder_images_to_measure_on_are_looked_at_when_it_is_loaded(
+    tmp_path: Path, suffix: str, part: str
+) -> None:
+    write_image_folder(tmp_path, {"train": 3, "val": 2, "test": 2})
+    photo = tmp_path / part / "cat" / f"photo.{suffix}"
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 40, 3), np.uint8)).save(photo)
+    whole = photo.read_bytes()
+    load_data("image_folder", tmp_path)
+    photo.write_bytes(whole + b"what some cameras add")
+    load_data("image_folder", tmp_path)
+    for damaged in (whole[: len(whole) // 2], whole[:-200], whole[:1], b"", b"no image"):
+        photo.write_bytes(damaged)
+        with pytest.raises(DataError, match=rf"cat/photo\.{suffix} cannot be decoded"):
+            load_data("image_folder", tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@ import wave
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 
 from nas_compress.data import fsdd, speech_folder
@@ -132,8 +133,42 @@ def test_damaged_folders(folder, damage, message):
 )
 def test_damaged_recordings(tmp_path, write, message):
     write(tmp_path / "a.wav")
-    with pytest.raises(DataError, match=message):
-        speech_folder.read_audio(tmp_path / "a.wav", 16_000)
+    for look in (speech_folder.read_audio, speech_folder.check_audio):
+        with pytest.raises(DataError, match=message):
+            look(tmp_path / "a.wav", 16_000)
+
+
+@pytest.mark.parametrize("part", ["train-clean-100", "test-clean"])
+def test_headers_of_recordings_are_checked_when_a_folder_is_loaded(folder, part):
+    wav = folder / part / "19" / "198" / "19-198-0001.wav"
+    write_wav(wav, noise(0), 8_000)
+    with pytest.raises(DataError, match=r"0001\.wav has 8000 samples a second; want 16000"):
+        speech_folder.load(folder)
+    write_wav(wav, noise(0))
+    wav.write_bytes(wav.read_bytes()[:-100])
+    with pytest.raises(DataError, match=r"0001\.wav \(cut off\?\): it has 3100 of the 3200 bytes"):
+        speech_folder.load(folder)
+
+
+def test_flac_is_read_as_wav_is(folder):
+    before = speech_folder.load(folder)
+    for wav in folder.rglob("*.wav"):
+        samples = np.frombuffer(wav.read_bytes()[44:], "<i2")
+        soundfile.write(wav.with_suffix(".flac"), samples, 16_000)
+        wav.unlink()
+    data = speech_folder.load(folder)
+    assert data.train.transcripts == before.train.transcripts
+    chapter = folder / "test-clean" / "19" / "198"
+    for i, transcript in enumerate(data.test.transcripts):
+        number = "ABCDEFGHIJKL".index(transcript[-1])
+        expected = torch.from_numpy(noise(number, 1_600 + 80 * number) / 32768).float()
+        assert torch.equal(data.test.waveform(i), expected)
+    soundfile.write(chapter / "19-198-0001.flac", noise(0).astype(np.int16), 8_000)
+    with pytest.raises(DataError, match="8000 samples a second"):
+        speech_folder.load(folder)
+    (chapter / "19-198-0001.flac").write_bytes(b"fLaC and no more")
+    with pytest.raises(DataError, match=r"0001\.flac \(damaged\?\)"):
+        speech_folder.load(folder)
 
 
 @pytest.mark.parametrize("length", [0xFFFFFFFF, 0x7FFFF000])
@@ -144,6 +179,7 @@ def test_recordings_that_were_written_to_a_pipe_are_read(tmp_path, length):
     (tmp_path / "a.wav").write_bytes(content[:40] + length.to_bytes(4, "little") + content[44:])
     expected = torch.from_numpy(noise(0) / 32768).float()
     assert torch.equal(speech_folder.read_audio(tmp_path / "a.wav", 16_000), expected)
+    assert speech_folder.check_audio(tmp_path / "a.wav", 16_000) == len(content)
 
 
 def test_other_formats_need_soundfile(tmp_path, monkeypatch):
@@ -153,6 +189,8 @@ def test_other_formats_need_soundfile(tmp_path, monkeypatch):
     for name in ("a.flac", "b.wav"):
         with pytest.raises(MissingExtraError, match=r"soundfile is not installed, and .* not 16-bit WAV.*\[speech\]"):
             speech_folder.read_audio(tmp_path / name, 16_000)
+        with pytest.raises(MissingExtraError, match="soundfile is not installed"):
+            speech_folder.check_audio(tmp_path / name, 16_000)
 
 
 def test_vocabularies():
