@@ -1,6 +1,7 @@
 import logging
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -106,6 +107,15 @@ def test_objects_of_ones_own(config, tmp_path):
     agent = NAS(config, supernet=net, data=data)
     assert agent.supernet is net and agent.data is data
     assert len(agent.search()) == 14
+
+
+@pytest.mark.parametrize(("metric", "task"), [("f1", "questions"), ("bleu", "translation"), ("wer", "speech")])
+def test_a_metric_of_another_task_than_ones_own_data_is_refused(config, metric, task):
+    config.dynas.supernet = config.dynas.supernet_ckpt_path = None
+    config.dynas.metrics = [metric, "macs"]
+    with pytest.raises(ConfigError, match=f"{metric} is measured on data for {task}; 'digits' is for images"):
+        NAS(config, supernet=digits_mbv3(seed=3).eval(), data=load_data("digits")).search()
+    assert not Path(config.dynas.results_csv_path).exists()
 
 
 def test_edits_after_construction_count(config, tmp_path):

@@ -7,7 +7,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence, Sized
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import ClassVar, Generic, TypeVar
 
 import torch
 from torch import Tensor
@@ -30,9 +30,11 @@ class ImageSplit(ABC):
 
     Attributes:
         labels: Class indices, int64 of shape (n,).
+        task: What the data is for, as the registries have it.
     """
 
     labels: Tensor
+    task: ClassVar[str] = "images"
 
     def __len__(self) -> int:
         return len(self.labels)

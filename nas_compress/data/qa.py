@@ -35,6 +35,8 @@ class QuestionSplit(TextSplit):
             all, where the row does not hold the answer.
     """
 
+    task = "questions"
+
     def __init__(self, questions: Sequence[Question], windows: Windows) -> None:
         super().__init__(windows.tokens, _spans(questions, windows))
         self.questions = tuple(questions)

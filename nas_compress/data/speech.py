@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -108,6 +109,8 @@ class SpeechSplit:
     Raises:
         DataError: A transcript does not fit the vocabulary, or is empty.
     """
+
+    task: ClassVar[str] = "speech"
 
     def __init__(
         self,

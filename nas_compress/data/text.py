@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 import torch
 from torch import Tensor
@@ -24,6 +24,8 @@ class TextSplit:
         tokens: Word pieces, mask and token types, integers of shape (n, length) each.
         labels: int64; class indices of shape (n,), or start and end of answers of shape (n, 2).
     """
+
+    task: ClassVar[str] = "text"
 
     def __init__(self, tokens: Tokens, labels: Tensor) -> None:
         self.tokens = tokens

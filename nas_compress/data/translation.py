@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -42,6 +42,8 @@ class TranslationSplit:
         targets: Tokens of their translations, each with EOS at its end.
         references: The translations as texts.
     """
+
+    task: ClassVar[str] = "translation"
 
     sources: Sequence[Tokens]
     targets: Sequence[Tokens]

@@ -21,6 +21,7 @@ class AnswerF1(DataObjective[TextData[QuestionSplit]]):
     direction = "maximize"
     unit = "%"
     column = "F1 (%)"
+    task = "questions"
     counted = "questions"
     _score: ClassVar[str] = "f1"
 

@@ -27,13 +27,15 @@ class DataObjective(Objective, Generic[Source]):
         precision: What the sub-networks compute in, for the record.
 
     Attributes:
+        task: What the data is for, as its parts have it.
         counted: What a row is, in the plural: the key of their number in contexts.
 
     Raises:
-        ConfigError: `fraction` or `batch_size` out of range.
+        ConfigError: `fraction` or `batch_size` out of range; the data is for another task.
         DataError: The data has no such split.
     """
 
+    task: ClassVar[str]
     counted: ClassVar[str]
 
     def __init__(
@@ -52,6 +54,9 @@ class DataObjective(Objective, Generic[Source]):
         self._data = data
         self._split_name = split
         self._split = data.split(split)
+        if self._split.task != self.task:
+            other = f"{data.name!r} is for {self._split.task}"
+            raise ConfigError(f"{self.name} is measured on data for {self.task}; {other}")
         self._batch_size = batch_size
         self._precision = precision
         self._count = math.ceil(fraction * self._rows())

@@ -90,6 +90,7 @@ class Accuracy(DataObjective[ImageData]):
     direction = "maximize"
     unit = "%"
     column = "Top-1 Acc (%)"
+    task = "images"
     counted = "images"
 
     def __init__(
@@ -142,6 +143,7 @@ class SentenceAccuracy(DataObjective[TextData[TextSplit]]):
     direction = "maximize"
     unit = "%"
     column = "Top-1 Acc (%)"
+    task = "text"
     counted = "sentences"
 
     def measure(self, subnet: nn.Module, architecture: Architecture) -> Measurement:

@@ -116,6 +116,7 @@ class WordErrorRate(DataObjective[SpeechData]):
     direction = "minimize"
     unit = "%"
     column = "WER (%)"
+    task = "speech"
     counted = "utterances"
 
     def __init__(self, data: SpeechData, *, decoding: Decoding = "ctc", **options: Any) -> None:

@@ -115,6 +115,7 @@ class Bleu(DataObjective[TranslationData]):
     unit = ""
     column = "BLEU"
     best = 100.0
+    task = "translation"
     counted = "sentences"
 
     def __init__(self, data: TranslationData, *, settings: BeamSettings | None = None, **options: Any) -> None:

@@ -12,6 +12,8 @@ and `info["metrics"]` are all the metrics that it offers.
 from __future__ import annotations
 
 from collections.abc import Callable
+from inspect import signature
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -95,12 +97,21 @@ def load_supernet(
 
     Raises:
         UnknownNameError: No super-network has this name.
+        ConfigError: `num_classes` or `seed` is no such number, or what is registered makes no super-network of them.
         CheckpointError: The weights are missing, damaged, or of another net or number of logits.
     """
     from nas_compress.supernets.checkpoint import load_checkpoint
 
+    for key, value, least in (("num_classes", num_classes, 1), ("seed", seed, 0)):
+        if value is not None and (isinstance(value, bool) or not isinstance(value, Integral) or value < least):
+            raise ConfigError(f"{key} = {value!r} is not allowed; allowed: whole numbers from {least} on")
     build = supernets.get(name)
-    net = build(seed=seed) if num_classes is None else build(num_classes=num_classes, seed=seed)
+    options = {"seed": seed} if num_classes is None else {"num_classes": num_classes, "seed": seed}
+    try:
+        signature(build).bind(**options)
+    except TypeError as error:
+        raise ConfigError(f"supernet {name!r}: its factory wants to be called with {options} alone: {error}") from None
+    net = build(**options)
     check_supernet(net)
     if checkpoint is not None:
         load_checkpoint(net, checkpoint)

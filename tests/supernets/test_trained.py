@@ -9,7 +9,7 @@ import torch
 from nas_compress import NAS, NASConfig, Recipe
 from nas_compress.compression.inputs import check_inputs
 from nas_compress.compression.state import State
-from nas_compress.errors import CheckpointError
+from nas_compress.errors import CheckpointError, ConfigError
 from nas_compress.listing import Topic, names
 from nas_compress.pipeline import _hash_weights
 from nas_compress.supernets import load_supernet, supernets
@@ -166,6 +166,28 @@ def test_the_registry_finds_weights_in_the_package(folder, monkeypatch):
         assert entry.network(name, DIGITS_MBV3, "mobilenet", "a line")[1].info["weights"] == expected
     _, published = entry.network(NAME, DIGITS_MBV3, "mobilenet", "a line", weights="https://a.b/c")
     assert published.info["weights"] == "https://a.b/c"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"num_classes": 0}, "num_classes = 0 is not allowed; allowed: whole numbers from 1 on"),
+        ({"num_classes": 4.0}, "num_classes = 4.0"),
+        ({"seed": -1}, "seed = -1 is not allowed; allowed: whole numbers from 0 on"),
+        ({"seed": True}, "seed = True"),
+    ],
+)
+def test_odd_numbers_are_refused(options, message):
+    with pytest.raises(ConfigError, match=message):
+        load_supernet(NAME, trained=False, **options)
+
+
+@pytest.mark.parametrize("factory", [lambda: None, lambda num_classes: None, lambda *, seed, num_classes, more: None])
+def test_factories_take_classes_and_a_seed(factory, monkeypatch):
+    monkeypatch.setattr(supernets, "_entries", {**supernets._entries})
+    supernets.register("odd")(factory)
+    with pytest.raises(ConfigError, match="supernet 'odd': its factory wants to be called with .*seed"):
+        load_supernet("odd", trained=False)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
