@@ -2,7 +2,7 @@
 
     python benchmarks/weight_sharing.py digits_resnet --epochs 30
     python benchmarks/weight_sharing.py fashion_mnist_mbv3                  # as it comes trained
-    python benchmarks/weight_sharing.py fsdd_asr --data-path fsdd_8k_int16.npz
+    python benchmarks/weight_sharing.py fsdd_asr --data-path fsdd_8k_int16.npz --results scratch.jsonl
 
 Sub-networks are taken evenly over the range of MACs: of `--candidates` random ones, the best with inherited weights in
 each part of the range. Those of images get statistics of their own (BN recalibration, 2,000 training images). From
@@ -10,11 +10,15 @@ scratch, a sub-network is trained alone on the labels with the same options for 
 those on the card of a super-network that comes trained, those of the command line for one that is trained here. Quality
 is that on test data (accuracy, BLEU, word error rate, in %); a difference is how much better inherited weights are, and
 Kendall's tau compares the two rankings.
+
+Networks trained from scratch are kept in the file of `--results`, if one is named: the command goes on from there, and
+several of them, with shares of the sub-networks each (`--only 0 2 4`, counted from the smallest), add to one file.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -59,13 +63,43 @@ def inherited(net: Supernet, domain: Domain[Any], architecture: Architecture, pa
     return domain.quality(subnet, part, domain.size(net, architecture))
 
 
-def from_scratch(
-    net: Supernet, domain: Domain[Any], data: Any, architecture: Architecture, options: dict[str, Any]
-) -> Measurement:
-    """Return the quality of a sub-network of an untrained super-network after training alone on the data."""
-    subnet, size = net.extract(architecture), domain.size(net, architecture)
-    finetune(subnet, data, size, FinetuneConfig(**options))
-    return domain.quality(subnet, "test", size)
+class Scratch:
+    """Sub-networks of an untrained super-network, each trained alone on the data.
+
+    Args:
+        name: The super-network.
+        data: What quality is measured on.
+        alone: What they are trained on.
+        options: Of the training.
+        results: A file that keeps what was measured, a line each; None for none.
+    """
+
+    def __init__(self, name: str, data: Any, alone: Any, options: dict[str, Any], results: Path | None) -> None:
+        self._net, self._domain, self._alone = untrained(name, data, seed=1), domain_of(data), alone
+        self._options, self._results = options, results
+        self._key = {"supernet": name, "data": data.fingerprint, "rows": len(alone.train), "options": options}
+
+    def _known(self) -> list[dict[str, Any]]:
+        if self._results is None or not self._results.exists():
+            return []
+        return [json.loads(line) for line in self._results.read_text().splitlines()]
+
+    def __call__(self, architecture: Architecture) -> tuple[Measurement, float]:
+        """Return the quality on test data, and the CPU seconds that the training took."""
+        key = json.loads(json.dumps(self._key | {"architecture": architecture.to_dict()}))
+        for line in self._known():
+            if key.items() <= line.items():
+                return Measurement(line["value"], line["spread"], {}), line["seconds"]
+        start, size = time.process_time(), self._domain.size(self._net, architecture)
+        subnet = self._net.extract(architecture)
+        finetune(subnet, self._alone, size, FinetuneConfig(**self._options))
+        quality, seconds = self._domain.quality(subnet, "test", size), time.process_time() - start
+        if self._results is not None:
+            with self._results.open("a") as file:
+                file.write(
+                    json.dumps(key | {"value": quality.value, "spread": quality.spread, "seconds": seconds}) + "\n"
+                )
+        return quality, seconds
 
 
 def as_published(weights: str) -> dict[str, Any]:
@@ -82,10 +116,12 @@ def main() -> None:
     parser.add_argument("--images", type=int, help="train from scratch on the first so many images alone")
     parser.add_argument("--epochs", type=int, help="passes (default: those of the card, or 30)")
     parser.add_argument("--subnets", type=int, default=10)
+    parser.add_argument("--only", type=int, nargs="+", help="numbers of sub-networks, from 0 on; all by default")
     parser.add_argument("--candidates", type=int, default=80)
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--lr", type=float, default=0.1)
     parser.add_argument("--precision", default="auto")
+    parser.add_argument("--results", type=Path, help="JSON lines of what was trained from scratch; goes on from there")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     name, entry = arguments.supernet, supernets.entry(arguments.supernet)
@@ -107,12 +143,11 @@ def main() -> None:
     if arguments.images and isinstance(data, ImageData):
         alone = replace(data, train=First(data.train, arguments.images))
     print(f"{'MACs':>12s} {'inherited':>15s} {'from scratch':>15s} {'better by':>10s} {'CPU s':>6s}")
-    values = []
-    for architecture in spread(net, domain, sign, arguments.subnets, arguments.candidates):
-        start = time.process_time()
-        scratch = from_scratch(untrained(name, data, seed=1), domain, alone, architecture, options)
-        seconds = time.process_time() - start
-        both = inherited(net, domain, architecture, "test"), scratch
+    values, scratch = [], Scratch(name, data, alone, options, arguments.results)
+    chosen = spread(net, domain, sign, arguments.subnets, arguments.candidates)
+    for architecture in chosen if arguments.only is None else [chosen[i] for i in arguments.only]:
+        trained, seconds = scratch(architecture)
+        both = inherited(net, domain, architecture, "test"), trained
         values.append([each.value for each in both])
         cells = " ".join(f"{f'{each.value:.2f} ± {each.spread:.2f}':>15s}" for each in both)
         difference = sign * (both[0].value - both[1].value)
