@@ -29,7 +29,6 @@ ELSEWHERE: Mapping[str, str] = {
     "domain": "is called model_type here",
     "supernet_cfg": "is not read; name a super-network (supernet), and restrict it with nas.search.search_space",
     "plainnet_struct": "is that of denas_cnn; other chains are for Python (ConvChainSupernet)",
-    "budget_num_layers": "is not a limit here; restrict layers with nas.search.search_space",
     "img_size": "is that of the super-network",
     "num_classes": "is that of the super-network",
     "patch_size": "is that of the super-network",
@@ -46,6 +45,7 @@ _LIMITS: Mapping[str, tuple[str, str, float, str]] = {
     "max_param_limits": ("params", "<=", 1e6, ""),
     "min_param_limits": ("params", ">=", 1e6, ""),
     "budget_flops": ("macs", "<=", 1, ""),
+    "budget_num_layers": ("layers", "<=", 1, ""),
     "budget_latency_sec": ("latency", "<=", 1e3, " ms"),
 }
 """DE-NAS's limits: metric, sign, our unit over theirs, and how ours is written."""
@@ -65,8 +65,8 @@ def translated(section: Mapping[str, Any], population: int) -> dict[str, Any]:
     """Return the settings of a section in our keys; those that DE-NAS does not have stay as they are.
 
     `population_num` is `population`; `max_epochs` gives `num_evals`, generation by generation; `budget_model_size`,
-    `budget_flops` (DE-NAS counts multiply-accumulates), `budget_latency_sec`, `max_param_limits` and
-    `min_param_limits` (millions) are limits.
+    `budget_flops` (DE-NAS counts multiply-accumulates), `budget_num_layers`, `budget_latency_sec`, `max_param_limits`
+    and `min_param_limits` (millions) are limits.
 
     Args:
         section: The settings as they stand in a file.

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from nas_compress.space import SearchSpace
     from nas_compress.supernets.precision_config import PrecisionConfig
 
-COMPUTED = ("macs", "params", "model_size")
+COMPUTED = ("macs", "params", "layers", "model_size")
 """Metrics that are computed for every architecture, measured or not."""
 
 TRAIN_FREE = frozenset({"de_score", "de_score_original"})

@@ -53,11 +53,12 @@ def test_published_keys(tmp_path):
 
 def test_limits(tmp_path):
     text = "model_type: cnn\nbudget_model_size: 1000000\nbudget_flops: 3.0e+8\nbudget_latency_sec: 0.002\n"
+    text += "budget_num_layers: 18\n"
     section = denas(tmp_path, f"{text}constraints: {{params: '>= 1k'}}").denas
     assert section.constraints == {
-        "params": [">= 1k", "<= 1000000"], "macs": ["<= 300000000"], "latency": ["<= 2 ms"]
+        "params": [">= 1k", "<= 1000000"], "macs": ["<= 300000000"], "latency": ["<= 2 ms"], "layers": ["<= 18"]
     }  # fmt: skip
-    assert section.limited == ["params", "macs", "latency"]
+    assert section.limited == ["params", "macs", "layers", "latency"]
 
 
 @pytest.mark.parametrize(
@@ -123,7 +124,7 @@ def test_other_strategies_are_named_as_elsewhere():
         ("budget_model_size: big", "budget_model_size: 'big' is not a number over 0"),
         ("seed: 0", "seed stands in nas.search"),
         ("supernet_cfg: conf/supernet.yaml", "supernet_cfg is not read; name a super-network"),
-        ("budget_num_layers: 18", "restrict layers with nas.search.search_space"),
+        ("budget_num_layers: many", "budget_num_layers: 'many' is not a number over 0"),
         ("score_batch: 1", "wants >= 2"),
         ("max_epochs: 2\ncrossover_num: [1]", "crossover_num: .1. is not a whole number"),
         ("max_epochs: 2\nmutation_num: abc", "mutation_num: 'abc' is not a whole number"),

@@ -80,6 +80,11 @@ objectives = ObjectiveRegistry(
             "number of parameters of the extracted sub-network",
             {"direction": "minimize", "unit": "", "column": "Model Parameters"},
         ),
+        "layers": Entry(
+            f"{_COST}:Layers",
+            "number of residual blocks, or transformer layers, of the extracted sub-network",
+            {"direction": "minimize", "unit": "", "column": "Layers"},
+        ),
         "model_size": Entry(
             f"{_COST}:ModelSize",
             "size of the fp32 parameters, or of the quantized file, in megabytes of 10^6 bytes",

@@ -79,6 +79,18 @@ class Params(SupernetCost):
         return self._supernet.encoded_cost("params", space, encoded)
 
 
+class Layers(SupernetCost):
+    """Residual blocks, or transformer layers, of the extracted sub-network."""
+
+    name = "layers"
+    unit = ""
+    column = "Layers"
+
+    def compute_encoded(self, space: SearchSpace, encoded: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return the counts, shape (n,); see `AnalyticObjective.compute_encoded`."""
+        return self._supernet.encoded_layers(space, encoded)
+
+
 class ModelSize(SupernetCost):
     """Size of the fp32 parameters in MB (10^6 bytes).
 

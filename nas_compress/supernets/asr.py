@@ -184,6 +184,10 @@ class AsrSupernet(Supernet):
         macs, params = self._cost.costs(space, encoded)
         return macs if cost == "macs" else params
 
+    def encoded_layers(self, space: SearchSpace, encoded: NDArray[int64]) -> NDArray[float64]:
+        """Return the layers of many architectures, the decoder's included; see the base class."""
+        return self.config.decoder_layers + space.values(encoded)["depth"][:, 0]
+
     def blocks(self, architecture: Architecture) -> list[Block]:
         """Return front, encoder layers, norm, CTC output, embedding, decoder layers, output; see the base class.
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from nas_compress.data.augment import Augmentation
+from nas_compress.errors import ConfigError
 from nas_compress.space import Architecture, SearchSpace
 from nas_compress.supernets.randomness import normal
 from nas_compress.weights import hash_tensors
@@ -131,6 +132,14 @@ class Supernet(nn.Module, ABC):
             space: The space that the rows are encoded in: this net's, or a part of it.
             encoded: Canonical choice indices, shape (n, genes); `space.decode` gives the architectures.
         """
+
+    def encoded_layers(self, space: SearchSpace, encoded: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return the residual blocks, or transformer layers, of many architectures, shape (n,); see `encoded_cost`.
+
+        Raises:
+            ConfigError: The family does not count them.
+        """
+        raise ConfigError(f"supernet {self.name!r} does not count its layers (encoded_layers)")
 
     @abstractmethod
     def sort_by_importance(self) -> None:

@@ -268,6 +268,10 @@ class BertSupernet(Supernet):
         count = bert_cost.macs if cost == "macs" else bert_cost.params
         return count(self.config, BertSizes.of(self.config, space, encoded)).astype(np.float64)
 
+    def encoded_layers(self, space: SearchSpace, encoded: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return the layers of many architectures; see the base class."""
+        return space.values(encoded)["num_layers"][:, 0]
+
     def describe(self) -> dict[str, Any]:
         """Return the configuration as plain data."""
         return {"family": "bert", "name": self.name, **asdict(self.config)}

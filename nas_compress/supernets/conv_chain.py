@@ -19,7 +19,7 @@ from nas_compress.space import Architecture, SearchSpace
 from nas_compress.space.conv_chain import ChainUnit, ConvChainSpace, parse_chain
 from nas_compress.supernets.base import Block, Cost, ImageSupernet
 from nas_compress.supernets.conv_chain_config import ConvChainConfig
-from nas_compress.supernets.conv_chain_cost import chain_cost
+from nas_compress.supernets.conv_chain_cost import chain_cost, chain_layers
 from nas_compress.supernets.cut import fresh, images
 from nas_compress.supernets.randomness import seeded
 from nas_compress.weights import hash_tensors
@@ -146,6 +146,10 @@ class ConvChainSupernet(ImageSupernet):
         """Return the costs of many architectures at the configured resolution; see the base class."""
         macs, params = chain_cost(self.config, space, encoded)
         return macs if cost == "macs" else params
+
+    def encoded_layers(self, space: SearchSpace, encoded: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return the sub-layers of many architectures, as Zen-NAS and DE-NAS count layers; see the base class."""
+        return chain_layers(self.config, space, encoded)
 
     def describe(self) -> dict[str, Any]:
         """Return the configuration as plain data."""

@@ -64,6 +64,16 @@ def chain_cost(config: ConvChainConfig, space: SearchSpace, encoded: NDArray[np.
     return total.macs + head, total.params + head + config.num_classes
 
 
+def chain_layers(config: ConvChainConfig, space: SearchSpace, encoded: NDArray[np.int64]) -> Vector:
+    """Return the sub-layers of all blocks, shape (n,); see `chain_cost`."""
+    genes, seed = _Genes(space, encoded), config.space("seed").seed
+    fixed = float(sum(block.layers for block in seed if not block.residual))
+    layers = np.full(len(encoded), fixed)
+    for slot in range(sum(block.residual for block in seed)):
+        layers += genes.numbers("layers", slot)
+    return layers
+
+
 def _add_residual(total: _Total, genes: _Genes, slot: int, out: Vector, stride: int) -> None:
     """Add the residual blocks in one place of the chains; see `ChainBlock.units` for what they are made of."""
     names = genes.texts("type", slot)

@@ -127,6 +127,10 @@ class HATSupernet(Supernet):
         counts = HATCost(self.config)
         return (counts.macs if cost == "macs" else counts.params)(space.values(encoded))
 
+    def encoded_layers(self, space: SearchSpace, encoded: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return the layers of many architectures, the encoder's included; see the base class."""
+        return self.config.encoder_layer_num + space.values(encoded)["decoder_layer_num"][:, 0]
+
     def describe(self) -> dict[str, Any]:
         """Return the configuration as plain data."""
         return {"family": "hat", "name": self.name, **asdict(self.config)}

@@ -231,6 +231,11 @@ class MobileNetSupernet(ImageSupernet):
             total[rows] = count(kernels[rows], ratios[rows], active[rows])
         return total
 
+    def encoded_layers(self, space: SearchSpace, encoded: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return the inverted residuals of many architectures, the fixed first one included; see the base class."""
+        chosen = np.count_nonzero(space.values(encoded)["ks"] > 0, axis=1)
+        return 1.0 + np.asarray(chosen, dtype=np.float64)
+
     def _cost(self, resolution: int) -> MobileNetCost:
         costs: dict[int, MobileNetCost] = self.__dict__.setdefault("_costs", {})
         if resolution not in costs:

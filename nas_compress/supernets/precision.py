@@ -139,6 +139,10 @@ class PrecisionSupernet(ImageSupernet):
         """Return the costs of many architectures, whatever their precisions; see the base class."""
         return self.base.encoded_cost(cost, space, encoded)
 
+    def encoded_layers(self, space: SearchSpace, encoded: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return the layers of many architectures, whatever their precisions; see the base class."""
+        return self.base.encoded_layers(space, encoded)
+
     def sort_by_importance(self) -> None:
         """Reorder shared channels; see the base class."""
         self.base.sort_by_importance()

@@ -209,6 +209,11 @@ class ResNetSupernet(ImageSupernet):
         macs, params = resnet_cost(self.config, space, encoded)
         return macs if cost == "macs" else params
 
+    def encoded_layers(self, space: SearchSpace, encoded: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return the bottlenecks of many architectures; see the base class."""
+        chosen: NDArray[np.float64] = space.values(encoded)["d"][:, 1:].sum(axis=1)
+        return sum(self.config.base_depths) + chosen
+
     def describe(self) -> dict[str, Any]:
         """Return the configuration as plain data."""
         return {"family": "resnet", "name": self.name, **asdict(self.config)}

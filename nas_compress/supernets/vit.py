@@ -165,6 +165,10 @@ class ViTSupernet(ImageSupernet):
         count = vit_cost.macs if cost == "macs" else vit_cost.params
         return count(self.config, ViTSizes.of(self.config, space, encoded)).astype(np.float64)
 
+    def encoded_layers(self, space: SearchSpace, encoded: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return the layers of many architectures; see the base class."""
+        return space.values(encoded)[self.config.names.depth][:, 0]
+
     def describe(self) -> dict[str, Any]:
         """Return the configuration as plain data."""
         return {"family": "vit", "name": self.name, **asdict(self.config)}

@@ -28,6 +28,7 @@ from nas_compress.objectives.cost import count_macs
 from nas_compress.space import Architecture
 from nas_compress.supernets import load_supernet, supernets
 from nas_compress.supernets.base import Block, ImageSupernet, Inputs, Supernet
+from nas_compress.supernets.conv_chain import ConvChainSupernet
 from nas_compress.weights import write_state
 
 NETWORKS = [name for name in supernets if "replay" not in supernets.entry(name).info]
@@ -142,6 +143,21 @@ def test_active_subnet_equals_extraction(net: Supernet, architectures: list[Arch
             active = outputs(net, x)
         assert all(torch.isfinite(each).all() and each.std() > 0 for each in active)
         assert_same(outputs(net.extract(architecture), x), active, 1e-5)
+
+
+LAYERS = ("InvertedResidual", "Bottleneck", "PreNormLayer", "BertLayer", "EncoderLayer", "DecoderLayer")
+"""Classes of what counts as a layer, where that is a module of its own."""
+
+
+def test_layers_are_those_of_the_extraction(net: Supernet, architectures: list[Architecture]) -> None:
+    counts = net.encoded_layers(net.space, net.space.encode(architectures))
+    assert counts.shape == (len(architectures),) and counts.dtype == np.float64
+    for count, architecture in zip(counts, architectures, strict=True):
+        if isinstance(net, ConvChainSupernet):
+            expected = sum(block.layers for block in net.space.chain(architecture))
+        else:
+            expected = sum(type(module).__name__ in LAYERS for module in net.extract(architecture).modules())
+        assert count == expected
 
 
 def test_without_activation_it_is_the_largest_subnet(net: Supernet) -> None:

@@ -108,7 +108,7 @@ def test_what_depends_on_the_weights():
 
 def test_the_registry_tells_what_the_classes_say():
     assert list(objectives) == sorted(
-        [*QUALITY, "de_score", "de_score_original", "latency", "macs", "model_size", "params"]
+        [*QUALITY, "de_score", "de_score_original", "latency", "layers", "macs", "model_size", "params"]
     )
     for name in objectives:
         kind = objectives.get(name)
