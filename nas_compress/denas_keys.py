@@ -87,7 +87,7 @@ def translated(section: Mapping[str, Any], population: int) -> dict[str, Any]:
         halves = (given.get(key, 0 if ours.get(key) == 0 else None) for key in _SIZES[1:])
         size = given.get("population", population)
         later = int(_number(section, "max_epochs", whole=True)) - 1
-        ours["num_evals"] = size + later * children(size, *halves)
+        ours["num_evals"] = size + later * sum(children(size, *halves))
     for key in (key for key in _LIMITS if key in section and section[key] is not None):
         metric, sign, factor, unit = _LIMITS[key]
         text = f"{sign} {_number(section, key) * factor:.15g}{unit}"
@@ -95,10 +95,10 @@ def translated(section: Mapping[str, Any], population: int) -> dict[str, Any]:
     return ours
 
 
-def children(population: int, crossovers: int | None, mutants: int | None) -> int:
-    """Return the size of a generation after the first; None stands for half of the population."""
-    crossed = population // 2 if crossovers is None else crossovers
-    return crossed + (population - population // 2 if mutants is None else mutants)
+def children(population: int, crossovers: int | None, mutants: int | None) -> tuple[int, int]:
+    """Return the crossovers and the mutants of a generation after the first; None stands for half of the population."""
+    half = population // 2
+    return half if crossovers is None else crossovers, population - half if mutants is None else mutants
 
 
 def _with_limit(constraints: Any, metric: str, text: str) -> Any:

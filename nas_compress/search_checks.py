@@ -68,8 +68,8 @@ def strategy_problems(
     if not _searched(options, approach):
         reason = f"{show(getattr(options, 'validation_only', None))} leaves no objective to search for on predictions"
         yield Problem((*here, "validation_only"), f"{reason}; metrics are {', '.join(options.metrics)}")
-    if isinstance(options, DenasOptions) and not children(
-        options.population, options.crossover_num, options.mutation_num
+    if isinstance(options, DenasOptions) and not any(
+        children(options.population, options.crossover_num, options.mutation_num)
     ):
         reason = f"a population of {options.population} has no children; crossover_num or mutation_num wants 1 or more"
         yield Problem((*here, "crossover_num"), reason)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from nas_compress.denas_keys import children
 from nas_compress.errors import ConfigError
 from nas_compress.search import pareto
 from nas_compress.search.generational import GenerationalSearch
@@ -69,8 +70,7 @@ class DeNAS(GenerationalSearch):
         _check(parents=parents, crossovers=crossovers, mutants=mutants, m_prob=m_prob, s_prob=s_prob)
         super().__init__(problem, seed=seed, population=population)
         self._parents = parents
-        self._crossovers = population // 2 if crossovers is None else crossovers
-        self._mutants = population - population // 2 if mutants is None else mutants
+        self._crossovers, self._mutants = children(population, crossovers, mutants)
         if self._crossovers + self._mutants == 0:
             raise ConfigError(f"crossovers and mutants of a population of {population} are 0; wants at least one child")
         self._rates = np.where(_of_the_whole(problem), s_prob, m_prob)
