@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 from pydantic import BaseModel
 
 from nas_compress.backends.hardware import describe_hardware
+from nas_compress.compression.changes import judged
 from nas_compress.compression.inputs import check_inputs
 from nas_compress.compression.outcome import files_of, weights_of
 from nas_compress.compression.state import State
@@ -22,7 +23,7 @@ from nas_compress.compression.steps import STEPS, trained_supernet
 from nas_compress.errors import ConfigError
 from nas_compress.files import replacing, sole_use
 from nas_compress.recipe import NasStep, Recipe, Step, TrainSupernetStep
-from nas_compress.recipe.steps import StepOptions
+from nas_compress.recipe.steps import Conditional, StepOptions
 from nas_compress.report import steps_table, write_report
 from nas_compress.supernets import supernets
 from nas_compress.supernets.trained import is_remote, verified
@@ -143,9 +144,10 @@ Content = TypeVar("Content", bound=BaseModel)
 
 
 class _StepRecord(BaseModel):
-    """A finished step: what it depended on, what it came to, and hashes of the files that it made."""
+    """A finished step: what it depended on (`work`: conditions apart), what it came to, and hashes of its files."""
 
     key: str
+    work: str = ""
     outcome: dict[str, Any]
     files: dict[str, str] = {}
 
@@ -200,15 +202,30 @@ class _Run:
             check_inputs(self.state)
             self._checked = True
         progress(StepProgress(label, 0, 1))
-        outcome = STEPS[step.name](self.state, step.options, lambda d, t, n="": progress(StepProgress(label, d, t, n)))
+        outcome = self._judged_anew(label, step)
+        if outcome is None:
+            run = STEPS[step.name]
+            outcome = run(self.state, step.options, lambda d, t, n="": progress(StepProgress(label, d, t, n)))
         files = {name: _hash(self.state.folder / name) for name in files_of(outcome)}
-        record = _StepRecord(key=key, outcome=outcome, files=files)
+        record = _StepRecord(key=key, work=self.state.work_keys[label], outcome=outcome, files=files)
         if step.name in KEPT:
             kept = self._kept_in(label, key)
             for name in files:
                 _link(self.state.folder / name, kept / name)
             _write(kept / "record.json", record)
         return record
+
+    def _judged_anew(self, label: str, step: Step) -> dict[str, Any] | None:
+        """Return what a step's conditions say of what it made and measured under other ones; None if it did not."""
+        if not isinstance(step.options, Conditional):
+            return None
+        for path in self._kept_in(label, "").parent.glob(f"{label}-*/record.json"):
+            record = _read(path, _StepRecord)
+            if record.work == self.state.work_keys[label] and record.files and _whole(record, path.parent):
+                for name in record.files:
+                    _link(path.parent / name, self.state.folder / name)
+                return judged(self.state, step.options, record.outcome)
+        return None
 
     def follow(self) -> None:
         """Train the super-network along with the first process, which keeps what comes of it."""

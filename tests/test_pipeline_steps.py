@@ -138,6 +138,30 @@ def test_another_condition_judges_what_was_trained_without_another_training(reci
     assert before == after
 
 
+@pytest.mark.parametrize("step", [{"finetune": BRIEF}, {"prune": {"rounds": 1, "training": BRIEF}}])
+def test_conditions_that_change_judge_what_was_kept_without_another_training(recipe, tmp_path, monkeypatch, step):
+    ((name, options),), made, original = step.items(), [], Loop._step
+    monkeypatch.setattr(Loop, "_step", lambda *given: made.append(1) or original(*given))
+
+    def run(**conditions):
+        return compress(recipe(KNOWN, {name: {**options, **conditions}}, {"export": {"formats": ["onnx"]}}))
+
+    first = run()
+    trained, exported = len(made), (tmp_path / "models/chosen_fp32.onnx").read_bytes()
+    assert trained and first.outcomes[name]["files"]
+    for conditions in ({"skip_if": "accuracy < 0 %"}, {"stop_if": "accuracy < 0 %"}):
+        again = run(**conditions)
+        assert again.stopped is None and again.outcomes[name] == first.outcomes[name]
+    dropped = run(skip_if="accuracy < 101 %")
+    assert dropped.outcomes[name]["dropped"] and not dropped.outcomes[name]["files"]
+    assert not list(tmp_path.glob(f"steps/{name}_chosen.*"))
+    assert (tmp_path / "models/chosen_fp32.onnx").read_bytes() != exported
+    assert run(stop_if="accuracy < 101 %").stopped
+    assert run(skip_if="size ratio > 9").outcomes[name] == first.outcomes[name]
+    assert (tmp_path / "models/chosen_fp32.onnx").read_bytes() == exported
+    assert len(made) == trained
+
+
 def test_files_that_the_recipe_names_are_kept(recipe, tmp_path):
     """A later recipe in the same folder reads what an earlier one made, and does not take it away."""
     train = {"train_supernet": {"epochs": 1, "batch_size": 256, "subnets_per_step": 2}}

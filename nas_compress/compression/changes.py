@@ -29,16 +29,21 @@ FP32 = f"{CHOSEN} fp32"
 
 
 def change(state: State, options: ChangingStep, tick: Tick) -> Outcome:
-    """Run a step that changes the chosen network, measure before and after, and apply the step's conditions.
-
-    A change that a condition rejects leaves no files: the steps that follow go on with the network before it. Where
-    nothing was made, only `stop_if` has something to say.
-    """
+    """Run a step that changes the chosen network, measure before and after, and apply the step's conditions."""
     before = state.model(FP32)
     outcome = _CHANGES[type(options)](state, options, tick)
     tick(0, 1, "measuring before and after")
     after = next((state.folder / file for file in outcome["models"].values()), before)
-    outcome["measured"] = measured = measure_change(state, before, after)
+    return judged(state, options, outcome | {"measured": measure_change(state, before, after)})
+
+
+def judged(state: State, options: ChangingStep, outcome: Outcome) -> Outcome:
+    """Apply the conditions of a step to what it made and measured.
+
+    A change that one of them rejects leaves no files: the steps that follow go on with the network before it. Where
+    nothing was made, only `stop_if` has something to say.
+    """
+    measured = outcome["measured"]
     if not outcome["models"]:
         measured["after"] = measured["before"]  # the same file: measured twice, its latencies would differ
         stop = broken(options.stop_if, measured)
