@@ -152,7 +152,8 @@ def main() -> None:
         cells = " ".join(f"{f'{each.value:.2f} ± {each.spread:.2f}':>15s}" for each in both)
         difference = sign * (both[0].value - both[1].value)
         print(f"{net.macs(architecture):12,d} {cells} {difference:+10.2f} {seconds:6.0f}", flush=True)
-    print(f"Kendall's tau {kendalltau(*zip(*values, strict=True)).statistic:.3f}")
+    if len(values) > 1:
+        print(f"Kendall's tau {kendalltau(*zip(*values, strict=True)).statistic:.3f}")
 
 
 if __name__ == "__main__":
