@@ -224,7 +224,8 @@ class _Run:
             if record.work == self.state.work_keys[label] and record.files and _whole(record, path.parent):
                 for name in record.files:
                     _link(path.parent / name, self.state.folder / name)
-                return judged(self.state, step.options, record.outcome)
+                made = {name: value for name, value in record.outcome.items() if name != "kept"}
+                return judged(self.state, step.options, made)
         return None
 
     def follow(self) -> None:

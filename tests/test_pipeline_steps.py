@@ -154,6 +154,7 @@ def test_conditions_that_change_judge_what_was_kept_without_another_training(rec
         assert again.stopped is None and again.outcomes[name] == first.outcomes[name]
     dropped = run(skip_if="accuracy < 101 %")
     assert dropped.outcomes[name]["dropped"] and not dropped.outcomes[name]["files"]
+    assert "kept" not in dropped.outcomes[name]
     assert not list(tmp_path.glob(f"steps/{name}_chosen.*"))
     assert (tmp_path / "models/chosen_fp32.onnx").read_bytes() != exported
     assert run(stop_if="accuracy < 101 %").stopped

@@ -103,50 +103,51 @@ def _from_wave(path: Path, use: Callable[[wave.Wave_read], T]) -> T | None:
 def _read_wave(path: Path, file: wave.Wave_read) -> tuple[NDArray[np.float32], int]:
     """Return samples and their rate."""
     data, frame = file.readframes(file.getnframes()), 2 * file.getnchannels()
-    if len(data) != frame * file.getnframes():
-        _check_cut(path, file, len(data))
+    _check_whole(path, file, len(data))
+    if len(data) % frame:
+        raise _cut_off(path, file, len(data))
     samples = np.frombuffer(data, "<i2")[:: file.getnchannels()]
     return (samples / 32768).astype(np.float32), file.getframerate()
 
 
 def _wave_length(path: Path, file: wave.Wave_read, size: int) -> tuple[int, int]:
     """Return the number of samples that the header tells, and their rate, where the file can hold so many."""
-    if size - _HEADER < 2 * file.getnchannels() * file.getnframes():
-        _check_cut(path, file, max(size - _HEADER, 0))
+    _check_whole(path, file, max(size - _HEADER, 0))
     return file.getnframes(), file.getframerate()
 
 
-def _check_cut(path: Path, file: wave.Wave_read, found: int) -> None:
+def _check_whole(path: Path, file: wave.Wave_read, found: int) -> None:
     """Refuse samples of fewer bytes than the header tells, unless it was written before they could be counted."""
     frame = 2 * file.getnchannels()
     whole = frame * file.getnframes()
-    if whole < _STREAMED - frame or found % frame:
-        raise DataError(f"cannot read {path} (cut off?): it has {found} of the {whole} bytes of its header")
+    if found < whole < _STREAMED - frame:
+        raise _cut_off(path, file, found)
 
 
-def _soundfile(path: Path) -> Any:
+def _cut_off(path: Path, file: wave.Wave_read, found: int) -> DataError:
+    whole = 2 * file.getnchannels() * file.getnframes()
+    return DataError(f"cannot read {path} (cut off?): it has {found} of the {whole} bytes of its header")
+
+
+def _from_soundfile(path: Path, use: Callable[[Any], T]) -> T:
+    """Return what `use` makes of a file by soundfile, which it is given."""
     try:
         import soundfile  # type: ignore[import-untyped,import-not-found,unused-ignore]
     except ImportError:
         raise MissingExtraError("soundfile", "speech", f"is not installed, and {path.name} is not 16-bit WAV") from None
-    return soundfile
+    try:
+        return use(soundfile)
+    except (RuntimeError, OSError) as error:
+        raise DataError(f"cannot read {path} (damaged?): {first_line(error)}") from error
 
 
 def _read_other(path: Path) -> tuple[NDArray[np.float32], int]:
-    soundfile = _soundfile(path)
-    try:
-        samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
-    except (RuntimeError, OSError) as error:
-        raise DataError(f"cannot read {path} (damaged?): {first_line(error)}") from error
+    samples, rate = _from_soundfile(path, lambda it: it.read(path, dtype="float32", always_2d=True))
     return np.ascontiguousarray(samples[:, 0]), int(rate)
 
 
 def _other_length(path: Path) -> tuple[int, int]:
-    soundfile = _soundfile(path)
-    try:
-        header = soundfile.info(path)
-    except (RuntimeError, OSError) as error:
-        raise DataError(f"cannot read {path} (damaged?): {first_line(error)}") from error
+    header = _from_soundfile(path, lambda it: it.info(path))
     return int(header.frames), int(header.samplerate)
 
 

@@ -182,6 +182,20 @@ def test_recordings_that_were_written_to_a_pipe_are_read(tmp_path, length):
     assert speech_folder.check_audio(tmp_path / "a.wav", 16_000) == len(content)
 
 
+def test_a_stream_of_two_channels_with_a_title_is_read(tmp_path):
+    """ffmpeg writes a list of titles before the samples: the header's size is no whole number of frames off."""
+    write_wav(tmp_path / "a.wav", noise(0), channels=2)
+    content = (tmp_path / "a.wav").read_bytes()
+    titles = b"LIST" + (26).to_bytes(4, "little") + b"INFOISFT" + (14).to_bytes(4, "little") + b"Lavf60.16.100\0"
+    stream = (
+        content[:4] + b"\xff\xff\xff\xff" + content[8:36] + titles + content[36:40] + b"\xff\xff\xff\xff" + content[44:]
+    )
+    (tmp_path / "a.wav").write_bytes(stream)
+    expected = torch.from_numpy(noise(0)[::2] / 32768).float()
+    assert torch.equal(speech_folder.read_audio(tmp_path / "a.wav", 16_000), expected)
+    assert speech_folder.check_audio(tmp_path / "a.wav", 16_000) == len(stream)
+
+
 def test_other_formats_need_soundfile(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "soundfile", None)
     (tmp_path / "a.flac").write_bytes(b"fLaC")
