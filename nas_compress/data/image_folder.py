@@ -6,8 +6,9 @@ import hashlib
 import math
 import os
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from threading import Lock
@@ -123,15 +124,12 @@ def decode(file: Path, resolution: int) -> _Pixels:
         DataError: The file is missing, not an image, or holds floating-point levels.
     """
     shorter = math.ceil(resolution / _CROP)
-    try:
-        with Image.open(file) as image:
-            # JPEGs are decoded at a fraction of their size where that is still large enough.
-            image.draft("RGB", (shorter, shorter))
-            scale = shorter / min(image.size)
-            size = (max(round(image.width * scale), shorter), max(round(image.height * scale), shorter))
-            resized = _rgb(image).resize(size, Image.Resampling.BILINEAR)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise DataError(f"{file} cannot be decoded: {error}") from error
+    with _named(file), Image.open(file) as image:
+        # JPEGs are decoded at a fraction of their size where that is still large enough.
+        image.draft("RGB", (shorter, shorter))
+        scale = shorter / min(image.size)
+        size = (max(round(image.width * scale), shorter), max(round(image.height * scale), shorter))
+        resized = _rgb(image).resize(size, Image.Resampling.BILINEAR)
     left, top = (size[0] - resolution) // 2, (size[1] - resolution) // 2
     return np.asarray(resized.crop((left, top, left + resolution, top + resolution)))
 
@@ -142,16 +140,22 @@ def check_image(file: Path) -> None:
     Raises:
         DataError: As `decode` does.
     """
+    with _named(file), file.open("rb") as content:
+        end = _ENDS.get(Image.open(content).format or "")
+        if end is not None:
+            content.seek(-len(end), os.SEEK_END)
+            if content.read() == end:
+                return
+    decode(file, 1)
+
+
+@contextmanager
+def _named(file: Path) -> Iterator[None]:
+    """Name the file where an image cannot be read."""
     try:
-        with file.open("rb") as content:
-            end = _ENDS.get(Image.open(content).format or "")
-            if end is not None:
-                content.seek(-len(end), os.SEEK_END)
-                if content.read() == end:
-                    return
+        yield
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise DataError(f"{file} cannot be decoded: {error}") from error
-    decode(file, 1)
 
 
 def _rgb(image: Image.Image) -> Image.Image:

@@ -23,6 +23,7 @@ from test_supernets import (  # noqa: F401  # tests and fixtures, run here on ot
     test_fingerprint_follows_from_weights_and_configuration,
     test_global_generators_stay_as_they_are,
     test_importance_sorting_keeps_the_largest_subnet,
+    test_layers_are_those_of_the_extraction,
     test_onnx_computes_the_same,
     test_without_activation_it_is_the_largest_subnet,
 )
